@@ -1,0 +1,51 @@
+"""Global context for vision models: blocks, and the rewrites that put them into the model you already have.
+
+The public names load on first use, so that `gcnet --help` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gcnet import blocks as blocks
+    from gcnet import ops as ops
+    from gcnet.blocks import create_block as create_block
+    from gcnet.blocks import list_blocks as list_blocks
+    from gcnet.checkpoints import Checkpoint as Checkpoint
+    from gcnet.checkpoints import CheckpointError as CheckpointError
+    from gcnet.checkpoints import load_checkpoint as load_checkpoint
+    from gcnet.checkpoints import save_checkpoint as save_checkpoint
+    from gcnet.models import create_model as create_model
+    from gcnet.models import list_models as list_models
+    from gcnet.rewrites import insert as insert
+    from gcnet.rewrites import inserted as inserted
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "create_block": "gcnet.blocks",
+    "list_blocks": "gcnet.blocks",
+    "insert": "gcnet.rewrites",
+    "inserted": "gcnet.rewrites",
+    "create_model": "gcnet.models",
+    "list_models": "gcnet.models",
+    "Checkpoint": "gcnet.checkpoints",
+    "CheckpointError": "gcnet.checkpoints",
+    "load_checkpoint": "gcnet.checkpoints",
+    "save_checkpoint": "gcnet.checkpoints",
+}
+_PACKAGES = ("analysis", "blocks", "checkpoints", "data", "models", "ops", "recipes", "rewrites", "tasks")
+
+__all__ = ["__version__", "blocks", "ops", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    if name in _PACKAGES:
+        return import_module(f"gcnet.{name}")
+    raise AttributeError(f"module 'gcnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
