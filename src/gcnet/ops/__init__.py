@@ -1,0 +1,9 @@
+"""Ops: tensor in, tensor out, no parameters. Each has a plain reference that defines it."""
+
+from gcnet.ops.attention_pool import attention_pool as attention_pool
+from gcnet.ops.attention_pool import attention_pool_reference as attention_pool_reference
+from gcnet.ops.average_pool import average_pool as average_pool
+from gcnet.ops.nonlocal_attend import PAIRWISE as PAIRWISE
+from gcnet.ops.nonlocal_attend import nonlocal_attend as nonlocal_attend
+from gcnet.ops.nonlocal_attend import nonlocal_attend_reference as nonlocal_attend_reference
+from gcnet.ops.nonlocal_attend import pairwise_weights as pairwise_weights

@@ -1,0 +1,38 @@
+"""Attention pooling: one softmax-weighted mean of all positions, the context modelling of GCNet and SNL."""
+
+from torch import Tensor
+
+from gcnet.ops.attention_pool.fused import attention_pool_fused
+from gcnet.ops.attention_pool.reference import attention_pool_reference as attention_pool_reference
+from gcnet.ops.checks import check_map
+
+
+def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Pool a map to one vector with one attention map for all queries (arXiv 1904.11492, eq. 5).
+
+    `context_b = sum_j alpha_bj x_bj` with `alpha_b = softmax_j(weight . x_bj + bias)` over all positions.
+
+    Args:
+        x: Feature map with one, two or three spatial dimensions.
+        weight: The key vector w_k.
+        bias: Its bias, a scalar or one number. It cancels in the softmax; its gradient is exactly zero.
+
+    Shape:
+        x (B, C, *spatial), weight (C,), bias () or (1,) -> context (B, C).
+
+    Dtype:
+        That of x; logits, softmax and sums are float32 or wider, also under autocast.
+
+    Raises:
+        ValueError: x is no map with positions, or weight or bias do not fit it.
+
+    Example:
+        >>> attention_pool(torch.ones(2, 3, 4, 4), torch.zeros(3)).shape
+        torch.Size([2, 3])
+    """
+    check_map(x)
+    if weight.shape != x.shape[1:2]:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}; expected ({x.shape[1]},), one number per channel of x")
+    if bias is not None and bias.numel() != 1:
+        raise ValueError(f"bias has shape {tuple(bias.shape)}; expected a scalar or shape (1,)")
+    return attention_pool_fused(x, weight, bias)

@@ -1,0 +1,25 @@
+"""Shape checks that several ops and blocks share; each error names the argument, its shape and what is allowed."""
+
+import torch
+from torch import Tensor
+
+
+def check_map(x: Tensor, channels: int | None = None, dims: tuple[int, ...] = (1, 2, 3), *, name: str = "x") -> None:
+    """Raise ValueError unless x is a floating-point (B, C, *spatial) map with at least one position.
+
+    Args:
+        x: The tensor to look at.
+        channels: The number of channels it must have; None allows any.
+        dims: The allowed numbers of spatial dimensions.
+        name: The argument's name in the error.
+    """
+    spatial = x.ndim - 2
+    if spatial not in dims:
+        allowed = " or ".join("(" + ", ".join(["B", "C", *"DHW"[3 - d :]]) + ")" for d in dims)
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {allowed}")
+    if channels is not None and x.shape[1] != channels:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, so {x.shape[1]} channels; expected {channels}")
+    if not torch.is_floating_point(x):
+        raise ValueError(f"{name} has dtype {x.dtype}; expected a floating-point dtype (call .float() on it)")
+    if any(size == 0 for size in x.shape[2:]):
+        raise ValueError(f"{name} has shape {tuple(x.shape)}, which holds no position; every spatial size must be >= 1")
