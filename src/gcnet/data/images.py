@@ -13,7 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # Formats whose decoders are safe on files of unknown origin; EPS, for one, would start Ghostscript.
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .bmp .dib .gif .tif .tiff .webp .avif .jp2 .j2k .jpx .ppm .pgm .pbm .pnm".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".avif"}
+    | {".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 # Pixels by the header, checked before anything is decoded: 12,000 x 15,000. Pillow itself refuses from 178,956,971 on.
 MAX_PIXELS = 178_956_970

@@ -28,12 +28,10 @@ def list_csv(file: Path) -> Listing:
         if key in seen:
             first, *before = seen[key]
             if before != [label, split]:
-                what = (
-                    f"labels {before[0]!r} and {label!r}"
-                    if before[0] != label
-                    else f"splits {before[1]!r} and {split!r}"
+                kind, old, new = ("label", before[0], label) if before[0] != label else ("split", before[1], split)
+                raise DataError(
+                    f"{file}: {path!r} has {kind} {old!r} in line {first}, {new!r} in line {line}; keep one"
                 )
-                raise DataError(f"{file}: {path!r} appears with {what} (lines {first} and {line}); keep one")
             repeated += 1
             continue
         seen[key] = (line, label, split)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -35,9 +36,7 @@ def check_preprocessing(preprocessing: Mapping[str, Any]) -> None:
     missing = [key for key in KEYS if key not in preprocessing]
     unknown = [key for key in preprocessing if key not in KEYS]
     if missing or unknown:
-        raise ValueError(
-            f"preprocessing: missing keys {missing}, unknown keys {unknown}; it needs exactly {list(KEYS)}"
-        )
+        raise ValueError(f"preprocessing: missing keys {missing}, unknown keys {unknown}; needed are {list(KEYS)}")
     size, resize = preprocessing["size"], preprocessing["resize"]
     if not (isinstance(size, list | tuple) and len(size) == 2 and all(_is_count(side) for side in size)):
         raise ValueError(f"preprocessing['size']={size!r}; it must be [height, width] in pixels")
@@ -83,9 +82,9 @@ def train_transform(
     if flip:
         steps.append(v2.RandomHorizontalFlip())
     if randaugment is not None:
-        fill = [round(255 * value) for value in _rgb(preprocessing, "mean")]
+        fill = [round(255 * value) for value in _mean_rgb(preprocessing)]
         steps.append(v2.RandAugment(2, randaugment, interpolation=interpolation, fill=fill))
-    return v2.Compose([*steps, *_to_input(preprocessing)])
+    return v2.Compose([*steps, _to_input(preprocessing)])
 
 
 def eval_transform(preprocessing: Mapping[str, Any]) -> Transform:
@@ -101,7 +100,7 @@ def eval_transform(preprocessing: Mapping[str, Any]) -> Transform:
     interpolation = INTERPOLATIONS[preprocessing["interpolation"]]
     resize = v2.Resize(preprocessing["resize"], interpolation=interpolation, antialias=True)
     crop = v2.CenterCrop(list(preprocessing["size"]))
-    return v2.Compose([LimitAspect(), resize, crop, *_to_input(preprocessing)])
+    return v2.Compose([LimitAspect(), resize, crop, _to_input(preprocessing)])
 
 
 class LimitAspect(nn.Module):
@@ -120,21 +119,29 @@ class LimitAspect(nn.Module):
         return image.crop((left, top, left + width, top + height))
 
 
-class ReverseChannels(nn.Module):
-    """RGB to BGR: (3, H, W) -> (3, H, W)."""
+class ToInput(nn.Module):
+    """PIL RGB image -> float32 (3, H, W), channels ordered, `(values / 255 - mean) / std`.
 
-    def forward(self, image: Tensor) -> Tensor:
-        return image.flip(-3)
+    One step instead of torchvision's PILToTensor, ToDtype and Normalize: two copies of the image less.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channel_order: str) -> None:
+        super().__init__()
+        self.mean = 255 * torch.tensor(mean, dtype=torch.float32).view(3, 1, 1)
+        self.std = 255 * torch.tensor(std, dtype=torch.float32).view(3, 1, 1)
+        self.order = slice(None, None, -1) if channel_order == "BGR" else slice(None)
+
+    def forward(self, image: Image.Image) -> Tensor:
+        values = np.asarray(image)[..., self.order].transpose(2, 0, 1)
+        return torch.from_numpy(values.astype(np.float32, order="C")).sub_(self.mean).div_(self.std)
 
 
-def _to_input(preprocessing: Mapping[str, Any]) -> list[nn.Module]:
-    order = [ReverseChannels()] if preprocessing["channel_order"] == "BGR" else []
-    normalize = v2.Normalize(list(preprocessing["mean"]), list(preprocessing["std"]))
-    return [v2.PILToTensor(), *order, v2.ToDtype(torch.float32, scale=True), normalize]
+def _to_input(preprocessing: Mapping[str, Any]) -> ToInput:
+    return ToInput(preprocessing["mean"], preprocessing["std"], preprocessing["channel_order"])
 
 
-def _rgb(preprocessing: Mapping[str, Any], key: str) -> list[float]:
-    value = list(preprocessing[key])
+def _mean_rgb(preprocessing: Mapping[str, Any]) -> list[float]:
+    value = list(preprocessing["mean"])
     return value[::-1] if preprocessing["channel_order"] == "BGR" else value
 
 

@@ -32,7 +32,9 @@ def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     """
     check_map(x)
     if weight.shape != x.shape[1:2]:
-        raise ValueError(f"weight has shape {tuple(weight.shape)}; expected ({x.shape[1]},), one number per channel of x")
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}; expected ({x.shape[1]},), one number per channel of x"
+        )
     if bias is not None and bias.numel() != 1:
         raise ValueError(f"bias has shape {tuple(bias.shape)}; expected a scalar or shape (1,)")
     return attention_pool_fused(x, weight, bias)

@@ -76,7 +76,9 @@ def _check(theta: Tensor, phi: Tensor, g: Tensor, pairwise: str, concat_weight: 
             f"phi has shape {tuple(phi.shape)}; expected ({theta.shape[0]}, Q, {theta.shape[2]}) to go with theta"
         )
     if g.shape[:2] != phi.shape[:2]:
-        raise ValueError(f"g has shape {tuple(g.shape)}; expected {tuple(phi.shape[:2])} first, one value per key of phi")
+        raise ValueError(
+            f"g has shape {tuple(g.shape)}; expected {tuple(phi.shape[:2])} first, one value per key of phi"
+        )
     if phi.shape[1] == 0:
         raise ValueError(f"phi has shape {tuple(phi.shape)}, which holds no key; at least one is needed")
     if pairwise == "concatenation":

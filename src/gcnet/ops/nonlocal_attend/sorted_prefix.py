@@ -9,7 +9,7 @@ by falling b: sum_j ReLU(a_i + b_j) g_j = sum over the prefix of (a_i + b_j) g_j
   (a_i + b_j) = (a_i + c) + (b_j - c), where both terms are small or of one sign, so nothing large cancels;
 - c is a mere reference point (the sum does not depend on it) and carries no gradient.
 
-B images, P queries, Q keys, N blocks of K keys, V channels.
+B images, P queries, Q keys, N blocks of K keys, M = B N, V channels; a table of R = 2 N K rows.
 """
 
 from typing import Any
@@ -31,76 +31,83 @@ def concatenation_attend(theta: Tensor, phi: Tensor, g: Tensor, concat_weight: T
         w_theta_D, w_phi_D = concat_weight.to(wide).chunk(2)
         a_BP = theta.to(wide) @ w_theta_D
         b_BQ = phi.to(wide) @ w_phi_D
-        out_BPV = ReluSum.apply(a_BP, b_BQ, g.to(wide))
-        return (out_BPV * (scale / phi.shape[1])).to(g.dtype)
+        return ReluSum.apply(a_BP, b_BQ, g.to(wide), scale / phi.shape[1]).to(g.dtype)
 
 
 class ReluSum(torch.autograd.Function):
-    """out_i = sum_j ReLU(a_i + b_j) g_j; the backward is the same sum with queries and keys exchanged."""
+    """out_i = factor sum_j ReLU(a_i + b_j) g_j; the backward is the same sum with queries and keys exchanged."""
 
     @staticmethod
-    def forward(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor) -> Tensor:
-        return active_sums(a_BP, b_BQ, g_BQV)[0]
+    def forward(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor, factor: float) -> Tensor:
+        return active_sums(a_BP, b_BQ, g_BQV, factor)[0]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: Tensor) -> None:
+        *tensors, ctx.factor = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, grad_BPV: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_BPV: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
         a_BP, b_BQ, g_BQV = ctx.saved_tensors
-        need_a, need_b, need_g = ctx.needs_input_grad
+        need_a, need_b, need_g, _ = ctx.needs_input_grad
         grad_a = grad_b = grad_g = None
         if need_a:
-            _, active_g_BPV = active_sums(a_BP, b_BQ, g_BQV)
-            grad_a = (grad_BPV * active_g_BPV).sum(2)
+            _, active_g_BPV, some_BP = active_sums(a_BP, b_BQ, g_BQV, ctx.factor)
+            grad_a = (grad_BPV * active_g_BPV).sum(2) * some_BP
         if need_b or need_g:
-            grad_g, active_grad_BQV = active_sums(b_BQ, a_BP, grad_BPV)
-            grad_b = (g_BQV * active_grad_BQV).sum(2)
-        return grad_a, grad_b, grad_g
+            grad_g, active_grad_BQV, some_BQ = active_sums(b_BQ, a_BP, grad_BPV, ctx.factor)
+            grad_b = (g_BQV * active_grad_BQV).sum(2) * some_BQ
+        return grad_a, grad_b, grad_g, None
 
 
-def active_sums(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor) -> tuple[Tensor, Tensor]:
-    """For every i the sums over the keys with a_i + b_j > 0 of (a_i + b_j) g_j and of g_j, each (B, P, V)."""
+def active_sums(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """For every i the sums over the keys with a_i + b_j > 0 of factor (a_i + b_j) g_j and of factor g_j.
+
+    Returns both sums (B, P, V) and, as 0 or 1 (B, P), whether any key was active: where none was, the second sum is void.
+    """
     B, Q = b_BQ.shape
+    V = g_BQV.shape[2]
+    N = (Q + BLOCK - 1) // BLOCK
     falling_BQ, order_BQ = b_BQ.neg().sort(dim=1)
     count_BP = torch.searchsorted(falling_BQ.detach(), a_BP.detach().contiguous())
 
-    pad = -Q % BLOCK
-    g_BNKV = F.pad(take_rows(g_BQV, order_BQ), (0, 0, 0, pad)).unflatten(1, (-1, BLOCK))
-    b_BNK = F.pad(falling_BQ.neg(), (0, pad)).unflatten(1, (-1, BLOCK))
+    # Rows that fill the last block are repeats of row 0; they stand behind every real key, so no prefix contains them.
+    pad = N * BLOCK - Q
+    g_MKV = take_rows(g_BQV, F.pad(order_BQ, (0, pad))).view(B * N, BLOCK, V)
+    b_BNK = F.pad(falling_BQ.neg(), (0, pad)).view(B, N, BLOCK)
     c_BN = b_BNK[:, :, 0].detach()
 
-    # inside the blocks
-    lower_KK = torch.ones(BLOCK, BLOCK, dtype=g_BQV.dtype, device=g_BQV.device).tril()
-    plain_BNKV = lower_KK @ g_BNKV
-    tilted_BNKV = lower_KK @ ((b_BNK - c_BN[:, :, None])[:, :, :, None] * g_BNKV)
+    # Inside the blocks: prefix sums of g and of (b - c) g, both by one triangular product.
+    lower_KK = torch.full((BLOCK, BLOCK), factor, dtype=g_BQV.dtype, device=g_BQV.device).tril()
+    tilt_MK = (b_BNK - c_BN[:, :, None]).view(B * N, BLOCK)
+    both_M2KK = torch.stack([lower_KK.expand(B * N, -1, -1), lower_KK * tilt_MK[:, None]], dim=1).flatten(1, 2)
+    sums_BN2KV = torch.bmm(both_M2KK, g_MKV).view(B, N, 2, BLOCK, V)
 
-    # over the blocks: moving the reference point from c_n to c_{n+1} tilts all that came before by c_n - c_{n+1} >= 0
-    through_BNV = running_sum(plain_BNKV[:, :, -1])
+    # Over the blocks: moving the reference point from c_n to c_{n+1} tilts all that came before by c_n - c_{n+1} >= 0.
+    total_BN2V = sums_BN2KV[:, :, :, -1]
+    plain_BNV = running_sum(total_BN2V[:, :, 0])
     step_BN = F.pad(c_BN[:, :-1] - c_BN[:, 1:], (0, 1))
-    tilted_through_BNV = running_sum(tilted_BNKV[:, :, -1] + step_BN[:, :, None] * through_BNV)
-    plain_BNKV = plain_BNKV + shift_by_one(through_BNV)[:, :, None]
-    tilted_BNKV = tilted_BNKV + shift_by_one(tilted_through_BNV)[:, :, None]
+    tilted_BNV = running_sum(total_BN2V[:, :, 1] + step_BN[:, :, None] * plain_BNV)
+    before_BN2V = F.pad(torch.stack([plain_BNV, tilted_BNV], dim=2)[:, :-1], (0, 0, 0, 0, 1, 0))
+    table_BRV = sums_BN2KV.add_(before_BN2V[:, :, :, None]).view(B, N * 2 * BLOCK, V)
 
+    # The prefix of query i ends with key count_i - 1. With count_i = 0 the first row is read: its tilted sum is 0 by
+    # itself (c is its own b), and its plain sum counts for nothing.
     last_BP = (count_BP - 1).clamp_min(0)
-    some_BP1 = (count_BP > 0)[:, :, None]
-    active_BPV = take_rows(plain_BNKV.flatten(1, 2), last_BP) * some_BP1
-    tilt_BPV = take_rows(tilted_BNKV.flatten(1, 2), last_BP) * some_BP1
-    above_BP = a_BP + c_BN.gather(1, last_BP // BLOCK)
-    return above_BP[:, :, None] * active_BPV + tilt_BPV, active_BPV
+    some_BP = (count_BP > 0).to(g_BQV.dtype)
+    block_BP = last_BP // BLOCK
+    row_BP = last_BP + block_BP * BLOCK
+    active_BPV = take_rows(table_BRV, row_BP)
+    above_BP = (a_BP + c_BN.gather(1, block_BP)) * some_BP
+    weighted_BPV = torch.addcmul(take_rows(table_BRV, row_BP + BLOCK), above_BP[:, :, None], active_BPV)
+    return weighted_BPV, active_BPV, some_BP
 
 
 def take_rows(table_BQV: Tensor, rows_BP: Tensor) -> Tensor:
     """table[b, rows[b, p]] as (B, P, V); whole rows are copied, which is faster than an element-wise gather."""
     B, Q, V = table_BQV.shape
     start_B1 = torch.arange(B, device=rows_BP.device)[:, None] * Q
-    return table_BQV.reshape(B * Q, V).index_select(0, (rows_BP + start_B1).flatten()).view(B, -1, V)
-
-
-def shift_by_one(x_BNV: Tensor) -> Tensor:
-    """Exclusive from inclusive sums: a zero row first, the last row dropped."""
-    return F.pad(x_BNV[:, :-1], (0, 0, 1, 0))
+    return table_BQV.reshape(B * Q, V).index_select(0, (rows_BP + start_B1).flatten()).view(*rows_BP.shape, V)
 
 
 def running_sum(x_BNV: Tensor) -> Tensor:
