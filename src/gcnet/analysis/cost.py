@@ -1,0 +1,118 @@
+"""What a block costs: parameters, multiply-accumulates, and time of models measured side by side."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gcnet.analysis.intervals import Median, median_interval
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, images: Tensor) -> int:
+    """Multiply-accumulates of one forward pass in evaluation mode.
+
+    Convolutions and all matrix products are counted, functional ones and fused attention included; additions, norms,
+    softmax and sorting are not, as is usual. The model's mode and statistics stay as they are.
+
+    Args:
+        model: any module.
+        images: its input; the count is for the whole batch.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(images)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return counter.get_total_flops() // 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one pass, and the ratio to the first model of the same rounds; medians with 95 % intervals."""
+
+    seconds: Median
+    ratio: Median
+
+
+def time_side_by_side(
+    models: Mapping[str, nn.Module], images: Tensor, *, training: bool = False, rounds: int = 20, budget: float = 60.0
+) -> dict[str, Timing]:
+    """Time several models in one process, in interleaved rounds, so that whatever else the machine does hits all alike.
+
+    Each round times every model once, in a new random order; a ratio is taken inside a round. The models are copied.
+
+    Args:
+        models: name -> model; ratios are to the first.
+        images: the input of all of them.
+        training: time forward and backward pass in training mode (the optimiser's step is left out), else the forward
+            pass in evaluation mode without gradients.
+        rounds: how many rounds; at least 1.
+        budget: seconds after which no further round starts; one round is always made.
+
+    Returns:
+        name -> timing, in the order given.
+    """
+    if not models:
+        raise ValueError("models is empty; name at least one model")
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds} must be at least 1")
+    copies = {name: copy.deepcopy(model).train(training) for name, model in models.items()}
+    step = _training_step if training else _inference
+    for model in copies.values():  # the first pass allocates and chooses algorithms
+        step(model, images)
+    seconds: dict[str, list[float]] = {name: [] for name in copies}
+    order = list(copies)
+    shuffle = random.Random(0).shuffle  # the library leaves the global generator alone
+    began = time.perf_counter()
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        while len(seconds[order[0]]) < rounds and (not seconds[order[0]] or time.perf_counter() - began < budget):
+            shuffle(order)
+            for name in order:
+                start = time.perf_counter()
+                step(copies[name], images)
+                seconds[name].append(time.perf_counter() - start)
+    finally:
+        if collected:
+            gc.enable()
+    base = seconds[next(iter(models))]
+    return {
+        name: Timing(median_interval(own), median_interval([a / b for a, b in zip(own, base, strict=True)]))
+        for name, own in seconds.items()
+    }
+
+
+def _inference(model: nn.Module, images: Tensor) -> None:
+    with torch.no_grad():
+        model(images)
+    _synchronize(images)
+
+
+def _training_step(model: nn.Module, images: Tensor) -> None:
+    model.zero_grad(set_to_none=True)
+    outputs = model(images)
+    tensors = outputs if isinstance(outputs, tuple | list) else [outputs]
+    torch.stack([tensor.float().square().mean() for tensor in tensors]).sum().backward()
+    _synchronize(images)
+
+
+def _synchronize(images: Tensor) -> None:
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
