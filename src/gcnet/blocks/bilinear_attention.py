@@ -4,8 +4,8 @@ import torch
 from timm.layers import BatNonLocalAttn
 from torch import Tensor
 
-from gcnet.blocks.checks import check_count, hidden_channels
 from gcnet.blocks.gated import Gated
+from gcnet.blocks.options import check_channels, check_count, hidden_channels
 from gcnet.ops.checks import check_map
 
 
@@ -52,7 +52,8 @@ class BilinearAttention(Gated):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        hidden = hidden_channels(channels, reduction)
+        check_channels(channels)
+        hidden = hidden_channels(channels, None, reduction)
         check_count("block_size", block_size)
         if hidden % check_count("groups", groups):
             raise ValueError(

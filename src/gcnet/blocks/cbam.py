@@ -4,8 +4,8 @@ import torch
 from timm.layers.cbam import CbamModule
 from torch import Tensor
 
-from gcnet.blocks.checks import check_odd, hidden_channels
 from gcnet.blocks.gated import Gated
+from gcnet.blocks.options import check_channels, check_odd, hidden_channels
 from gcnet.ops.checks import check_map
 
 
@@ -42,7 +42,8 @@ class Cbam(Gated):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        hidden = hidden_channels(channels, reduction)
+        check_channels(channels)
+        hidden = hidden_channels(channels, None, reduction)
         block = CbamModule(channels, rd_channels=hidden, spatial_kernel_size=check_odd("kernel_size", kernel_size))
         super().__init__(block.to(device=device, dtype=dtype), device=device, dtype=dtype)
         self.channels = channels

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gcnet.blocks.checks import check_count, hidden_channels
+from gcnet.blocks.options import check_channels, check_count, hidden_channels
 from gcnet.ops.checks import check_map
 from gcnet.ops.criss_cross import criss_cross
 
@@ -44,7 +44,8 @@ class CrissCross(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        hidden = hidden_channels(channels, reduction)
+        check_channels(channels)
+        hidden = hidden_channels(channels, None, reduction)
         self.channels = channels
         self.recurrence = check_count("recurrence", recurrence)
         self.query = nn.Conv2d(channels, hidden, 1, device=device, dtype=dtype)

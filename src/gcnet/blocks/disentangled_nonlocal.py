@@ -5,8 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gcnet.blocks.checks import hidden_channels
-from gcnet.ops import attention_pool, nonlocal_attend
+from gcnet import ops
+from gcnet.blocks.nonlocal_block import as_map, positions
+from gcnet.blocks.options import check_channels, check_choice, hidden_channels
 from gcnet.ops.checks import check_map
 
 
@@ -51,11 +52,11 @@ class DisentangledNonLocal(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        hidden = hidden_channels(channels, reduction)
+        check_channels(channels)
+        hidden = hidden_channels(channels, None, reduction)
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature={temperature!r} is not allowed; use a number above 0")
-        if norm not in (None, "batch"):
-            raise ValueError(f"norm={norm!r} is unknown; use 'batch' or None")
+        check_choice("norm", norm, ("batch", None))
         self.channels = channels
         self.scale = 1 / (hidden**0.5 * temperature)
         self.query = nn.Linear(channels, hidden, bias=False, device=device, dtype=dtype)
@@ -76,19 +77,23 @@ class DisentangledNonLocal(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        check_map(x, self.channels)
-        x_BPC = x.movedim(1, -1).flatten(1, -2)
+    def context(self, x: Tensor) -> Tensor:
+        """What is added to x, (B, C, *spatial)."""
+        x_BPC = positions(x)
         query_BPK, key_BPK = self.query(x_BPC), self.key(x_BPC)
-        pairwise_BPK = nonlocal_attend(
+        pairwise_BPK = ops.nonlocal_attend(
             query_BPK - query_BPK.mean(dim=1, keepdim=True),
             key_BPK - key_BPK.mean(dim=1, keepdim=True),
             self.value(x_BPC),
             pairwise="embedded_gaussian",
             scale=self.scale,
         )
-        unary_BK = self.value(attention_pool(x, self.mask.weight[0]))
-        update_BCP = self.out(pairwise_BPK + unary_BK[:, None]).transpose(1, 2)
+        unary_BK = self.value(ops.attention_pool(x, self.mask.weight[0]))
+        y_BPC = self.out(pairwise_BPK + unary_BK[:, None])
         if self.norm is not None:
-            update_BCP = self.norm(update_BCP)
-        return (x + update_BCP.reshape(x.shape)).to(x.dtype)
+            y_BPC = self.norm(y_BPC.transpose(1, 2)).transpose(1, 2)
+        return as_map(y_BPC, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_map(x, self.channels)
+        return x + self.context(x).to(x.dtype)

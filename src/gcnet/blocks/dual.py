@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from gcnet.blocks.checks import hidden_channels
-from gcnet.ops import nonlocal_attend
+from gcnet import ops
+from gcnet.blocks.nonlocal_block import as_map, positions
+from gcnet.blocks.options import check_channels, hidden_channels
 from gcnet.ops.checks import check_map
 from gcnet.ops.precision import accumulate_dtype, without_autocast
 
@@ -45,7 +46,8 @@ class DualAttention(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        hidden = hidden_channels(channels, reduction)
+        check_channels(channels)
+        hidden = hidden_channels(channels, None, reduction)
         self.channels = channels
         self.query = nn.Linear(channels, hidden, device=device, dtype=dtype)
         self.key = nn.Linear(channels, hidden, device=device, dtype=dtype)
@@ -53,14 +55,17 @@ class DualAttention(nn.Module):
         self.position_gamma = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
         self.channel_gamma = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        check_map(x, self.channels)
-        x_BPC = x.movedim(1, -1).flatten(1, -2)
-        position_BPC = nonlocal_attend(
+    def context(self, x: Tensor) -> Tensor:
+        """What is added to x, (B, C, *spatial)."""
+        x_BPC = positions(x)
+        position_BPC = ops.nonlocal_attend(
             self.query(x_BPC), self.key(x_BPC), self.value(x_BPC), pairwise="embedded_gaussian"
         )
-        update_BPC = self.position_gamma * position_BPC + self.channel_gamma * _attend_channels(x_BPC)
-        return (x + update_BPC.transpose(1, 2).reshape(x.shape)).to(x.dtype)
+        return as_map(self.position_gamma * position_BPC + self.channel_gamma * _attend_channels(x_BPC), x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_map(x, self.channels)
+        return x + self.context(x).to(x.dtype)
 
 
 def _attend_channels(x_BPC: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from timm.layers import EcaModule
 from torch import Tensor
 
-from gcnet.blocks.checks import check_count, check_odd
 from gcnet.blocks.gated import Gated
+from gcnet.blocks.options import check_channels, check_odd
 from gcnet.ops.checks import check_map
 
 
@@ -39,7 +39,7 @@ class EfficientChannelAttention(Gated):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_count("channels", channels)
+        check_channels(channels)
         if kernel_size is None:
             block = EcaModule(channels)
         else:

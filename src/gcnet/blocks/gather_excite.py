@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gcnet.blocks.checks import check_count, hidden_channels
 from gcnet.blocks.gated import Gated
+from gcnet.blocks.options import check_channels, check_count, hidden_channels
 from gcnet.ops.checks import check_map
 
 
@@ -30,7 +30,7 @@ class GatherExciteGate(nn.Module):
                     self.gather.append(nn.ReLU(inplace=True))
         self.excite: nn.Sequential | None = None
         if reduction is not None:
-            hidden = hidden_channels(channels, reduction)
+            hidden = hidden_channels(channels, None, reduction)
             self.excite = nn.Sequential(
                 nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, channels, 1)
             )
@@ -92,7 +92,7 @@ class GatherExcite(Gated):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_count("channels", channels)
+        check_channels(channels)
         if check_count("extent", extent, minimum=0) == 1 or extent & (extent - 1):
             raise ValueError(f"extent={extent} is not allowed; use 0 (all positions) or a power of two: 2, 4, 8, ...")
         if learned and extent == 0:

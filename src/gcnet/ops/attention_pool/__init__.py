@@ -27,6 +27,7 @@ def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         ValueError: x is no map with positions, or weight or bias do not fit it.
 
     Example:
+        >>> import torch
         >>> attention_pool(torch.ones(2, 3, 4, 4), torch.zeros(3)).shape
         torch.Size([2, 3])
     """

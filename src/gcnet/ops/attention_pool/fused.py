@@ -7,7 +7,7 @@ from gcnet.ops.precision import accumulate_dtype, without_autocast
 
 
 def attention_pool_fused(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Same values as the reference. The bias cancels in the softmax: it is not read, and its gradient is exactly zero."""
+    """Same values as the reference. The bias cancels in the softmax: it is not read, its gradient is exactly zero."""
     wide = accumulate_dtype(x)
     with without_autocast(x):
         x_BPC = x.movedim(1, -1).flatten(1, -2).to(wide)  # a view for both memory formats (unless half precision)

@@ -1,4 +1,7 @@
-"""The definition of the four non-local forms: the P x Q matrix is formed. B images, P queries, Q keys, D and V channels."""
+"""The definition of the four non-local forms, with the P x Q matrix.
+
+B images, P queries, Q keys, D and V channels.
+"""
 
 import torch
 from torch import Tensor

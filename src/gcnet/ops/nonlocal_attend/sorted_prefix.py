@@ -1,10 +1,10 @@
 """The concatenation form by sorting and prefix sums: O(P log P + P V) time, O(P V) memory, forward and backward.
 
-w . [theta_i, phi_j] = a_i + b_j with scalars a_i and b_j, so ReLU(a_i + b_j) selects, for query i, a prefix of the keys sorted
-by falling b: sum_j ReLU(a_i + b_j) g_j = sum over the prefix of (a_i + b_j) g_j. Same algebra as Rust & Hocking (arXiv
-2302.11062) for the squared hinge loss. Prefix sums in float32 would lose digits, hence three precautions:
+w . [theta_i, phi_j] = a_i + b_j with scalars a_i and b_j, so ReLU(a_i + b_j) selects, for query i, a prefix of the keys
+sorted by falling b: sum_j ReLU(a_i + b_j) g_j = sum over the prefix of (a_i + b_j) g_j. Same algebra as Rust & Hocking
+(arXiv 2302.11062) for the squared hinge loss. Prefix sums in float32 would lose digits, hence three precautions:
 
-- keys stand in blocks of 64; sums inside a block are one small matrix product, the running sums over blocks are float64;
+- keys stand in blocks of 64; sums inside a block are one small matrix product, running sums over blocks are float64;
 - every prefix is written around c, the largest b of the block in which it ends:
   (a_i + b_j) = (a_i + c) + (b_j - c), where both terms are small or of one sign, so nothing large cancels;
 - c is a mere reference point (the sum does not depend on it) and carries no gradient.
@@ -63,7 +63,7 @@ class ReluSum(torch.autograd.Function):
 def active_sums(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor, factor: float) -> tuple[Tensor, Tensor, Tensor]:
     """For every i the sums over the keys with a_i + b_j > 0 of factor (a_i + b_j) g_j and of factor g_j.
 
-    Returns both sums (B, P, V) and, as 0 or 1 (B, P), whether any key was active: where none was, the second sum is void.
+    Returns both sums (B, P, V) and, as 0 or 1 (B, P), whether any key was active: where none was, the second is void.
     """
     B, Q = b_BQ.shape
     V = g_BQV.shape[2]

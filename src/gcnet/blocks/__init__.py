@@ -1,0 +1,10 @@
+"""Blocks: parameters and a call of an op. All take (B, C, *spatial) and return the same shape."""
+
+from gcnet.blocks.catalogue import CATALOGUE as CATALOGUE
+from gcnet.blocks.catalogue import create_block as create_block
+from gcnet.blocks.catalogue import list_blocks as list_blocks
+from gcnet.blocks.context import ContextBlock as ContextBlock
+from gcnet.blocks.global_context import GlobalContext as GlobalContext
+from gcnet.blocks.nonlocal_block import NonLocal as NonLocal
+from gcnet.blocks.simplified_nonlocal import SimplifiedNonLocal as SimplifiedNonLocal
+from gcnet.blocks.squeeze_excitation import SqueezeExcitation as SqueezeExcitation
