@@ -1,0 +1,49 @@
+"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`; each is also a command.
+
+They load on first use, so that `gcnet --help` does not wait for torch. Each function has the name of its module;
+`gcnet.recipes.train` is always the function, and `from gcnet.recipes.train import Run` still reaches the module.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gcnet.recipes.compare import compare as compare
+    from gcnet.recipes.evaluate import evaluate as evaluate
+    from gcnet.recipes.predict import predict as predict
+    from gcnet.recipes.train import Run as Run
+    from gcnet.recipes.train import train as train
+
+from gcnet.recipes.settings import Settings as Settings
+
+__all__ = ["Run", "Settings", "compare", "evaluate", "predict", "train"]
+
+
+class _Function:
+    """The function of a module that has its name; the import system's own binding of the module is passed over."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, package: ModuleType, kind: type) -> Any:
+        return getattr(import_module(f"{__name__}.{self.name}"), self.name)
+
+    def __set__(self, package: ModuleType, value: Any) -> None:
+        if not isinstance(value, ModuleType):
+            raise AttributeError(f"gcnet.recipes.{self.name} cannot be replaced")
+
+
+class _Recipes(ModuleType):
+    compare = _Function("compare")
+    evaluate = _Function("evaluate")
+    predict = _Function("predict")
+    train = _Function("train")
+
+    @property
+    def Run(self) -> Any:
+        return import_module(f"{__name__}.train").Run
+
+
+sys.modules[__name__].__class__ = _Recipes

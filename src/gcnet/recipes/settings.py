@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
+
+
+class SettingsError(ValueError):
+    """A setting with a value that is not allowed, or that does not fit the run it is for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that decides one run; saved as `settings.json` in the run's folder.
 
-    Learning rates are per step of the optimiser; sizes are in pixels; `seed` decides initialisation, data order and augmentation.
+    Args:
+        data: a folder or CSV file of images; for the task scenes "cue" or "mirror", "cue/fashion" or "mirror/fashion".
+        weights: None, "imagenet" or a file, as in `gcnet.create_model`.
+        stages, at, where, position, block_options: as in `gcnet.insert`.
+        image_size: side of the square input in pixels; None for the size that the model was published with.
+        optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, block_lr: see `gcnet.tasks.Optimisation`.
+        ema: decay of an exponential moving average of the weights, which is then validated and kept; None for none.
+        mixup: alpha of mixup; 0 turns it off.
+        seed: decides initialisation, data order and augmentation; the same for every block.
+        devices: processes that train together, one per GPU where there are GPUs.
+        workers: processes that read images; the result does not depend on it.
+        cache: keep decoded images in memory.
+        name, runs: the run is the folder `runs/name`.
+
+    Raises:
+        SettingsError: a value that is not allowed, by name.
     """
 
     data: str
@@ -48,3 +68,68 @@ class Settings:
     cache: bool = False
     name: str = "run"
     runs: Path = Path("runs")
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for name in ("task", "optimizer", "schedule", "precision"):
+            allowed = get_args(hints[name])
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(map(repr, allowed))}")
+        for name, lowest in (("epochs", 1), ("batch_size", 1), ("devices", 1), ("workers", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+                raise SettingsError(f"{name}={value!r}: allowed are whole numbers from {lowest}")
+        if self.image_size is not None and (not isinstance(self.image_size, int) or self.image_size < 8):
+            raise SettingsError(f"image_size={self.image_size!r}: allowed are whole numbers of pixels from 8, or None")
+        for name in ("weight_decay", "warmup_epochs", "clip_norm", "block_lr", "mixup"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise SettingsError(f"{name}={getattr(self, name)!r}: allowed are numbers from 0")
+        if not 0 < self.lr < float("inf"):
+            raise SettingsError(f"lr={self.lr!r}: allowed are numbers above 0")
+        if not 0 <= self.label_smoothing < 1:
+            raise SettingsError(f"label_smoothing={self.label_smoothing!r}: allowed are numbers from 0 to below 1")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise SettingsError(f"ema={self.ema!r}: allowed are numbers between 0 and 1, such as 0.999, or None")
+        if not self.name or Path(self.name).is_absolute() or ".." in Path(self.name).parts:
+            raise SettingsError(f"name={self.name!r}: allowed are names of folders inside runs={str(self.runs)!r}")
+        object.__setattr__(self, "runs", Path(self.runs))
+        object.__setattr__(self, "data", str(self.data))
+        if self.stages is not None:
+            object.__setattr__(self, "stages", tuple(self.stages))
+        if self.block is None:
+            given = [name for name in ("stages", "at", "where", "position") if getattr(self, name) is not None]
+            given += list(self.block_options)
+            if given:
+                raise SettingsError(
+                    f"{', '.join(given)} given without block=...: these say where and how to put a block"
+                )
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.name
+
+
+# These do not change what is computed, so a resumed run may have others.
+FREE = ("name", "runs", "workers", "cache")
+
+
+def to_json(settings: Settings) -> str:
+    """The settings as JSON text."""
+    values = asdict(settings) | {"runs": str(settings.runs), "block_options": dict(settings.block_options)}
+    return json.dumps(values, indent=2) + "\n"
+
+
+def from_json(path: Path) -> Settings:
+    """The settings in a run's `settings.json`."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Settings(**values)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{path} does not hold the settings of a run ({error})") from error
+
+
+def changed(old: Settings, new: Settings) -> list[str]:
+    """The settings that differ, each as "name: old -> new", apart from those that do not change what is computed."""
+    before, after = json.loads(to_json(old)), json.loads(to_json(new))
+    names = [field.name for field in fields(Settings) if field.name not in FREE]
+    return [f"{name}: {before[name]} -> {after[name]}" for name in names if before[name] != after[name]]

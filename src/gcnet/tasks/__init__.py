@@ -5,6 +5,7 @@ from gcnet.tasks.catalogue import Entry as Entry
 from gcnet.tasks.optimiser import Optimisation as Optimisation
 from gcnet.tasks.run_files import RunFiles as RunFiles
 from gcnet.tasks.task import NonFiniteError as NonFiniteError
+from gcnet.tasks.task import Setup as Setup
 from gcnet.tasks.task import Task as Task
 
-__all__ = ["TASKS", "Entry", "NonFiniteError", "Optimisation", "RunFiles", "Task"]
+__all__ = ["TASKS", "Entry", "NonFiniteError", "Optimisation", "RunFiles", "Setup", "Task"]

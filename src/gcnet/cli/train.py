@@ -1,0 +1,160 @@
+"""`gcnet train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from gcnet.recipes.settings import Settings, from_json
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}
+_BLOCK, _RUN, _OPTIMISER = "The block and its place", "The run", "Optimisation"
+
+
+def train(
+    context: typer.Context,
+    data: Annotated[
+        str | None, typer.Option(help="Folder or CSV of images; for --task scenes: cue, mirror, cue/fashion, ...")
+    ] = None,
+    task: Annotated[str, typer.Option(help="classify or scenes.")] = _DEFAULTS["task"],
+    model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, or scenes.")] = _DEFAULTS["model"],
+    weights: Annotated[str | None, typer.Option(help="imagenet, or a file of weights.")] = None,
+    block: Annotated[
+        str | None, typer.Option(help="gc, snl, se, nl, ...; none: the plain model.", rich_help_panel=_BLOCK)
+    ] = None,
+    stages: Annotated[str | None, typer.Option(help="Such as c3,c4,c5.", rich_help_panel=_BLOCK)] = None,
+    reduction: Annotated[int | None, typer.Option(help="Channels per hidden channel.", rich_help_panel=_BLOCK)] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Glob over module names, in place of stages.", rich_help_panel=_BLOCK)
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="all, last, before_last, or indices such as 0,2.", rich_help_panel=_BLOCK)
+    ] = None,
+    position: Annotated[str | None, typer.Option(help="after_1x1 or after_add.", rich_help_panel=_BLOCK)] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for the block; may be repeated.", rich_help_panel=_BLOCK)
+    ] = None,
+    epochs: Annotated[int, typer.Option()] = _DEFAULTS["epochs"],
+    batch_size: Annotated[int, typer.Option()] = _DEFAULTS["batch_size"],
+    image_size: Annotated[int | None, typer.Option(help="Pixels; else what the model was published with.")] = None,
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd.", rich_help_panel=_OPTIMISER)] = _DEFAULTS["optimizer"],
+    lr: Annotated[float, typer.Option(help="Highest learning rate.", rich_help_panel=_OPTIMISER)] = _DEFAULTS["lr"],
+    block_lr: Annotated[
+        float, typer.Option(help="Multiplies lr for the inserted blocks.", rich_help_panel=_OPTIMISER)
+    ] = _DEFAULTS["block_lr"],
+    weight_decay: Annotated[
+        float, typer.Option(help="Not of norms and biases.", rich_help_panel=_OPTIMISER)
+    ] = _DEFAULTS["weight_decay"],
+    schedule: Annotated[
+        str, typer.Option(help="cosine, one_cycle or constant.", rich_help_panel=_OPTIMISER)
+    ] = _DEFAULTS["schedule"],
+    warmup_epochs: Annotated[float, typer.Option(rich_help_panel=_OPTIMISER)] = _DEFAULTS["warmup_epochs"],
+    label_smoothing: Annotated[float, typer.Option(rich_help_panel=_OPTIMISER)] = _DEFAULTS["label_smoothing"],
+    clip_norm: Annotated[
+        float, typer.Option(help="Bound on the gradients' norm; 0: none.", rich_help_panel=_OPTIMISER)
+    ] = _DEFAULTS["clip_norm"],
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of averaged weights, such as 0.999.", rich_help_panel=_OPTIMISER)
+    ] = None,
+    mixup: Annotated[float, typer.Option(help="Alpha; 0: off.", rich_help_panel=_OPTIMISER)] = _DEFAULTS["mixup"],
+    seed: Annotated[int, typer.Option(rich_help_panel=_RUN)] = _DEFAULTS["seed"],
+    devices: Annotated[int, typer.Option(help="Processes, one per GPU.", rich_help_panel=_RUN)] = _DEFAULTS["devices"],
+    workers: Annotated[int, typer.Option(help="Processes that read images.", rich_help_panel=_RUN)] = _DEFAULTS[
+        "workers"
+    ],
+    precision: Annotated[str, typer.Option(help="32-true, 16-mixed or bf16-mixed.", rich_help_panel=_RUN)] = _DEFAULTS[
+        "precision"
+    ],
+    channels_last: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = _DEFAULTS["channels_last"],
+    cache: Annotated[bool, typer.Option(help="Keep decoded images in memory.", rich_help_panel=_RUN)] = _DEFAULTS[
+        "cache"
+    ],
+    name: Annotated[str, typer.Option(help="The run is the folder RUNS/NAME.", rich_help_panel=_RUN)] = _DEFAULTS[
+        "name"
+    ],
+    runs: Annotated[Path, typer.Option(rich_help_panel=_RUN)] = _DEFAULTS["runs"],
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in this folder; only --epochs may grow.", rich_help_panel=_RUN),
+    ] = None,
+) -> None:
+    """Train a classifier with context blocks.
+
+    gcnet train --data DIR --model resnet50 --block gc --stages c3,c4,c5 --reduction 16 --epochs 30 --name run1
+
+    gcnet train --resume runs/run1
+    """
+    given = {
+        key: value
+        for key, value in context.params.items()
+        if context.get_parameter_source(key).name != "DEFAULT" and key not in ("resume", "option", "reduction")  # type: ignore[union-attr]
+    }
+    if given.get("block") == "none":
+        given["block"] = None
+    if "stages" in given:
+        given["stages"] = tuple(part.strip() for part in given["stages"].split(","))
+    options = block_options(option or [])
+    if reduction is not None:
+        options["reduction"] = reduction
+    if options:
+        given["block_options"] = options
+    if resume is None:
+        if data is None:
+            raise typer.BadParameter("give --data, or --resume to go on with a run", param_hint="--data")
+        settings = Settings(**given)
+    else:
+        if not (resume / "settings.json").exists():
+            raise typer.BadParameter(f"{resume} holds no run (no settings.json)", param_hint="--resume")
+        settings = dataclasses.replace(
+            from_json(resume / "settings.json"), runs=resume.parent, name=resume.name, **given
+        )
+
+    from gcnet.recipes.train import train as run
+
+    try:
+        result = run(settings, resume=resume is not None)
+    except KeyboardInterrupt:
+        typer.echo(f"gcnet: interrupted; go on by: gcnet train --resume {settings.folder}", err=True)
+        raise typer.Exit(1) from None
+    say_run(result.folder, result.summary)
+
+
+def block_options(texts: list[str]) -> dict[str, Any]:
+    """The values of `--option NAME=VALUE`: JSON where it is JSON (numbers, true, false), none, else text."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as reduction=8", param_hint="--option")
+        try:
+            options[name] = (
+                None if value.lower() == "none" else json.loads(value.lower() if value in ("True", "False") else value)
+            )
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def say_run(folder: Path, summary: dict[str, Any]) -> None:
+    """What came out of a run and where it is."""
+    console = Console()
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in summary["best"].items())
+    console.print(
+        f"{summary['epochs']} epochs in {summary['seconds']:.0f} s; best: {figures or 'no validation data'} "
+        f"(epoch {summary['best_epoch']})",
+        highlight=False,
+    )
+    if summary["skipped_images"]:
+        console.print(f"{summary['skipped_images']} unreadable images were skipped:", highlight=False)
+        for path, reason in summary["skipped"].items():
+            console.print(f"  {path}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{folder}: model.safetensors (best epoch), checkpoints/, metrics.csv, summary.json, settings.json, run.json",
+        highlight=False,
+        soft_wrap=True,
+    )

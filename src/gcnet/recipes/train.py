@@ -1,0 +1,239 @@
+"""`train`: one run, from settings to a folder with checkpoints, figures and the best model."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import statistics
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
+from torch import nn
+
+from gcnet.checkpoints import save_checkpoint
+from gcnet.models import create_model
+from gcnet.models.preprocessing import at_size
+from gcnet.recipes import folders
+from gcnet.recipes.folders import Run as Run
+from gcnet.recipes.folders import RunError as RunError
+from gcnet.recipes.loaders import RunData
+from gcnet.recipes.settings import Settings, SettingsError
+from gcnet.recipes.sources import Source, open_images, open_photographs, open_scenes
+from gcnet.rewrites import record
+from gcnet.tasks import TASKS, Optimisation, RunFiles, Setup, Task
+from gcnet.tasks.checkpoint_io import AtomicCheckpointIO
+from gcnet.tasks.classify import ClassifyTask
+from gcnet.tasks.run_files import saved_state
+from gcnet.tasks.scenes import SceneTask
+
+
+def train(settings: Settings, *, resume: bool = False, progress: bool = True) -> Run:
+    """Train a model as the settings say, in the folder `settings.runs / settings.name`.
+
+    On the CPU a run is repeatable to the last bit, and one that was interrupted and resumed ends with the weights of
+    one that was not. Interrupted in the middle of an epoch (Ctrl-C, a bad loss, a full disk), it keeps the end of the
+    epoch before in `checkpoints/last.ckpt` and goes on from there.
+
+    Args:
+        settings: all that decides the run.
+        resume: go on with the run in that folder, whose settings must be the same; `epochs` may be higher (cosine is
+            then stretched over the new number). Without it a folder that holds anything is refused.
+        progress: show a progress bar, if the output is a terminal.
+
+    Returns:
+        The run's folder and summary: status, best figures, epochs, seconds, skipped images.
+
+    Raises:
+        SettingsError, RunError, WeightsError: what is asked for cannot be done; the message says what can.
+        NonFiniteError: the loss or the gradients are not finite; names the step and the files of the batch.
+        OSError: the disk is full or not writable; files written before are intact.
+    """
+    folder = settings.folder
+    if resume:
+        folders.check_resumable(folder, settings)
+        finished = folders.read_summary(folder)
+        if finished.get("status") == "done" and finished.get("epochs") == settings.epochs:
+            return Run(folder, finished)
+    else:
+        folders.check_new(folder)
+    with _quiet_lightning():
+        lightning.seed_everything(settings.seed, workers=True, verbose=False)
+        model, source = prepare(settings)
+        if resume:
+            folders.check_data(folder, source.fingerprint)
+        task = _task(settings, model, source)
+        folders.begin(folder, settings, source.fingerprint)
+        try:
+            _fit(settings, task, source, progress=progress)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                folders.write_summary(folder, _summary(folder, "interrupted") | {"reason": _reason(error)})
+            raise
+    _export(task.model, folder)
+    summary = _summary(folder, "done")
+    folders.write_summary(folder, summary)
+    return Run(folder, summary)
+
+
+def prepare(settings: Settings) -> tuple[nn.Module, Source]:
+    """The model as it is before the first step, and the data, of a run."""
+    data = open_photographs(settings.data) if settings.task == "classify" else None
+    source = open_scenes(settings.data, ("train", "val")) if data is None else None
+    classes = data.classes if data is not None else source.classes if source is not None else ()
+    model = create_model(
+        settings.model,
+        num_classes=len(classes),
+        weights=settings.weights,
+        block=settings.block,
+        stages=settings.stages,
+        **_places(settings),
+    )
+    if (settings.model == "scenes") != (settings.task == "scenes"):
+        raise SettingsError(f"model={settings.model!r} does not fit task={settings.task!r}: scenes go with scenes")
+    preprocessing = record.preprocessing(model)
+    if preprocessing and settings.image_size:
+        preprocessing = at_size(preprocessing, settings.image_size)
+        record.set_preprocessing(model, preprocessing)
+    if data is not None:
+        source = open_images(data, preprocessing, cache=settings.cache, seed=settings.seed)
+        if settings.cache and settings.workers:
+            source.fill_caches()
+    assert source is not None
+    record.set_classes(model, list(source.classes))
+    return model, source
+
+
+def _places(settings: Settings) -> dict[str, Any]:
+    """The arguments of `insert` that were set; "0,2" of `where` becomes indices."""
+    where: Any = settings.where
+    if where is not None and where.replace(",", "").isdigit():
+        where = tuple(int(index) for index in where.split(",") if index)
+    given = {"at": settings.at, "where": where, "position": settings.position}
+    return {name: value for name, value in given.items() if value is not None} | dict(settings.block_options)
+
+
+def _task(settings: Settings, model: nn.Module, source: Source) -> Task:
+    optimisation = Optimisation(
+        optimizer=settings.optimizer,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        block_lr=settings.block_lr,
+        schedule=settings.schedule,
+        warmup_epochs=settings.warmup_epochs,
+        clip_norm=settings.clip_norm,
+    )
+    setup = Setup(
+        names=source.names, optimisation=optimisation, seed=settings.seed, channels_last=settings.channels_last
+    )
+    if settings.task == "scenes":
+        return SceneTask(model, setup)
+    return ClassifyTask(
+        model,
+        setup,
+        num_classes=len(source.classes),
+        label_smoothing=settings.label_smoothing,
+        mixup=settings.mixup,
+    )
+
+
+def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> None:
+    folder = settings.folder
+    callbacks: list[Callback] = [RunFiles(folder, TASKS[settings.task].metric)]
+    if settings.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.ema))
+    shown = progress and sys.stdout.isatty()
+    if shown:
+        callbacks.append(RichProgressBar())
+    trainer = lightning.Trainer(
+        accelerator="auto",
+        devices=settings.devices,
+        strategy="auto" if settings.devices == 1 else "ddp_spawn",
+        max_epochs=settings.epochs,
+        precision=settings.precision,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        gradient_clip_val=settings.clip_norm or None,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=shown,
+        default_root_dir=folder,
+    )
+    last = folder / "checkpoints" / "last.ckpt"
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(
+            task,
+            datamodule=RunData(source, settings),
+            ckpt_path=str(last) if last.exists() else None,
+            weights_only=True,
+        )
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from stop
+    except torch.multiprocessing.ProcessRaisedException as error:
+        raise RunError(
+            f"one of the {settings.devices} processes failed: {str(error).strip().splitlines()[-1]}"
+        ) from error
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _export(model: nn.Module, folder: Path) -> None:
+    """Fill the model with the best epoch's weights and write it as `model.safetensors`."""
+    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+    state = {key.removeprefix("model."): value for key, value in checkpoint["state_dict"].items()}
+    model.load_state_dict({key: state[key] for key in model.state_dict()})
+    save_checkpoint(model, folder / "model.safetensors")
+
+
+def _summary(folder: Path, status: str) -> dict[str, Any]:
+    last = folder / "checkpoints" / "last.ckpt"
+    state = saved_state(last) if last.exists() else {"rows": [], "best": {}, "skipped": {}}
+    seconds = [row["seconds"] for row in state["rows"]]
+    best = dict(state["best"])
+    best_epoch = best.pop("epoch", None)
+    return {
+        "status": status,
+        "best": best,
+        "best_epoch": best_epoch,
+        "epochs": len(seconds),
+        "seconds": round(sum(seconds), 3),
+        "seconds_per_epoch": statistics.median(seconds) if seconds else None,
+        "skipped_images": len(state["skipped"]),
+        "skipped": state["skipped"],
+    }
+
+
+def _reason(error: BaseException) -> str:
+    return "interrupted by the user" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's lines on devices and tips, and its advice on workers, hidden while we use it; errors stay."""
+    names = (
+        "lightning.pytorch",
+        "lightning.fabric",
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.rank_zero",
+    )
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            for module in ("lightning", "torch.optim.lr_scheduler", "torch.utils._pytree"):
+                warnings.filterwarnings("ignore", module=rf"{module}.*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,24 @@
+"""The tasks: a literal table from the name in the settings to the module that trains it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gcnet.tasks.classify import ClassifyMetrics, ClassifyTask
+from gcnet.tasks.scenes import SceneMetrics, SceneTask
+from gcnet.tasks.task import Metrics, Task
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A task's module, its metrics, and the name of the metric that selects the best epoch and heads every table."""
+
+    module: type[Task]
+    metrics: type[Metrics]
+    metric: str
+
+
+TASKS: dict[str, Entry] = {
+    "classify": Entry(ClassifyTask, ClassifyMetrics, "accuracy"),
+    "scenes": Entry(SceneTask, SceneMetrics, "balanced_accuracy"),
+}
