@@ -105,6 +105,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return _from_16_bit(image).convert("RGB")
     if image.mode == "F":
         return _from_float(image).convert("RGB")
+    if image.mode == "La":  # premultiplied grey, which Pillow converts to LA alone
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
