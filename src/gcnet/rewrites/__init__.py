@@ -1,0 +1,5 @@
+"""Rewrites: a model in, a new model out, the old one untouched."""
+
+from gcnet.rewrites.errors import RewriteError as RewriteError
+from gcnet.rewrites.insert import insert as insert
+from gcnet.rewrites.insert import inserted as inserted

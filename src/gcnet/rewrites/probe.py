@@ -1,0 +1,106 @@
+"""One dummy forward pass: what do the modules of a model put out, and of which shape?"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gcnet.rewrites.errors import RewriteError
+from gcnet.rewrites.record import preprocessing
+
+CONVS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+
+
+@dataclass
+class Seen:
+    """What passed through one module: the shapes of its first argument and of its output, per call (None: no tensor)."""
+
+    inputs: list[tuple[int, ...] | None] = field(default_factory=list)
+    outputs: list[tuple[int, ...] | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The input's shape and what each watched module saw."""
+
+    example: tuple[int, ...]
+    seen: dict[str, Seen]
+
+
+def probe(model: nn.Module, names: Iterable[str], example: Any = None) -> Probe:
+    """Run the model once on `example`, or on a guessed input, and note the shapes at the named modules.
+
+    The model is run in eval mode without gradients and left as it was: batch-norm statistics, modes and hooks.
+
+    Raises:
+        RewriteError: no input could be guessed that the model takes.
+    """
+    modes = {module: module.training for module in model.modules()}
+    names = list(names)
+    seen: dict[str, Seen] = {}
+    handles = []
+
+    def watch(name: str) -> Any:
+        def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            seen[name].inputs.append(_shape(args[0]) if args else None)
+            seen[name].outputs.append(_shape(output))
+
+        return note
+
+    failures = []
+    try:
+        model.eval()
+        handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in names]
+        for candidate in _examples(model, example):
+            seen.update({name: Seen() for name in names})
+            arguments = candidate if isinstance(candidate, tuple) else (candidate,)
+            try:
+                with torch.no_grad():
+                    model(*arguments)
+            except Exception as error:  # whatever the model raises on a shape it does not take
+                if example is not None:
+                    raise RewriteError(f"the model fails on the given example: {_short(error)}") from error
+                failures.append(f"{tuple(candidate.shape)}: {_short(error)}")
+                continue
+            return Probe(tuple(arguments[0].shape), seen)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    tried = "; ".join(failures) if failures else "it has no convolution to guess the input from"
+    raise RewriteError(f"no dummy input suits the model ({tried}); give one: insert(..., example=torch.zeros(...))")
+
+
+def _examples(model: nn.Module, example: Any) -> Iterable[Any]:
+    """Inputs to try: the given one, the model's own `example_input_array`, then zeros guessed from its first conv."""
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    if example is not None:
+        yield example
+        return
+    own = getattr(model, "example_input_array", None)
+    if isinstance(own, Tensor):
+        yield own.to(device=like.device, dtype=like.dtype)
+        return
+    conv = next((module for module in model.modules() if isinstance(module, tuple(CONVS))), None)
+    if conv is None:
+        return
+    dims = next(d for kind, d in CONVS.items() if isinstance(conv, kind))
+    sizes: list[tuple[int, ...]] = [(128,) * dims if dims < 3 else (16, 64, 64)]
+    known = (preprocessing(model) or {}).get("size") or getattr(model, "default_cfg", {}).get("input_size", ())[-2:]
+    if dims == 2 and len(known) == 2 and tuple(known) not in sizes:
+        sizes.append(tuple(known))
+    channels = dict.fromkeys((conv.in_channels, 3, 1))
+    for size in sizes:
+        for count in channels:
+            yield torch.zeros(1, count, *size, device=like.device, dtype=like.dtype)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def _short(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
