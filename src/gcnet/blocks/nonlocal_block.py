@@ -64,7 +64,8 @@ class NonLocal(nn.Module):
         if not isinstance(scale, int | float) or isinstance(scale, bool):
             raise TypeError(f"scale={scale!r} is a {type(scale).__name__}; give a number, for example {channels}**-0.5")
         hidden = hidden_channels(channels, None, reduction)
-        self.channels, self.pairwise, self.scale, self.subsample = channels, pairwise, float(scale), subsample
+        self.channels, self.scale, self.subsample = channels, float(scale), subsample
+        self.pairwise: Pairwise = pairwise
 
         def layer(bias: bool = True) -> nn.Linear:
             return nn.Linear(channels, hidden, bias=bias, device=device, dtype=dtype)

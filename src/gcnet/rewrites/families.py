@@ -8,10 +8,10 @@
 | timm ByobNet | RepVgg, MobileOne | after its attention slot (branches are summed before it) | the same |
 | timm RegNet | Bottleneck, PreBottleneck | before drop-path | before the last activation, if it has one |
 | timm ConvNeXt | ConvNeXtBlock | before drop-path, after the layer scale | on the unit's output |
-| timm EfficientNet, MobileNetV3 | all residual units | before drop-path; at the end without a shortcut | on the unit's output |
+| timm EfficientNet, MobileNetV3 | all residual units | before drop-path, or at the end | on the unit's output |
 | torchvision RegNet | ResBottleneckBlock | end of `f` | before the last ReLU |
 | torchvision ConvNeXt | CNBlock | before stochastic depth, after the layer scale | on the unit's output |
-| torchvision EfficientNet, MobileNetV2/V3 | MBConv, FusedMBConv, InvertedResidual | end of its layers | on the unit's output |
+| torchvision EfficientNet, MobileNetV2/V3 | MBConv, InvertedResidual | end of its layers | on the unit's output |
 """
 
 import math

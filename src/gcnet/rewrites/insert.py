@@ -33,24 +33,24 @@ def insert(
 ) -> nn.Module:
     """Return a copy of the model with context blocks in it; its outputs are the same until the blocks have learnt.
 
-    Blocks start as the identity (`fusion="scale"` with `gate="identity"`, unless `gate` is given). Existing parameter and
-    buffer names do not change, so weights load before or after. Build the optimiser afterwards.
+    Blocks start as the identity (`fusion="scale"` with `gate="identity"`, unless `gate` is given). Existing parameter
+    and buffer names do not change, so weights load before or after. Build the optimiser afterwards.
 
     Args:
-        model: ResNet, ResNeXt, Wide ResNet, RegNet, ConvNeXt, EfficientNet, MobileNet of torchvision or timm, timm ByobNet,
-            a detector with such a backbone; any other model with `at`.
+        model: ResNet, ResNeXt, Wide ResNet, RegNet, ConvNeXt, EfficientNet, MobileNet of torchvision or timm, timm
+            ByobNet, a detector with such a backbone; any other model with `at`.
         block: A name of `gcnet.list_blocks()`, or any callable `channels -> Module`.
-        stages: Names of stages, "c2" to "c5": layer1 to layer4 of a ResNet, elsewhere all units of output stride 4 to 32.
-            None: the block's own default (c3, c4, c5; for the quadratic blocks c4).
-        at: Instead of stages: globs over module names (`*` inside one dotted segment, `**` across any); the block goes on
-            each matched module's output.
-        where: Which units of each stage: "all", "last", "before_last" (on the input of the stage's last unit) or indices.
-            None: the block's own default ("all"; for the quadratic blocks "before_last").
+        stages: Names of stages, "c2" to "c5": layer1 to layer4 of a ResNet, elsewhere all units of output stride 4 to
+            32. None: the block's own default (c3, c4, c5; for the quadratic blocks c4).
+        at: Instead of stages: globs over module names (`*` inside one dotted segment, `**` across any); the block goes
+            on each matched module's output.
+        where: Which units of each stage: "all", "last", "before_last" (on the input of the stage's last unit) or
+            indices. None: the block's own default ("all"; for the quadratic blocks "before_last").
         position: "after_1x1" (end of the residual branch, after its last norm and layer scale, before drop-path and
-            addition) or "after_add" (on the sum; before the unit's last activation in ResNet, ByobNet and RegNet, on the
-            unit's output elsewhere). None: "after_1x1". Between units (`where="before_last"`) both are the same place.
-        example: An input for the dummy forward pass that finds strides and channels, where the model's own attributes do
-            not tell; guessed if None.
+            addition) or "after_add" (on the sum; before the unit's last activation in ResNet, ByobNet and RegNet, on
+            the unit's output elsewhere). None: "after_1x1". With `where="before_last"` both are the same place.
+        example: An input for the dummy forward pass that finds strides and channels, where the model's own attributes
+            do not tell; guessed if None.
         **block_options: Options of the block, for example `reduction=4`.
 
     Returns:
@@ -182,15 +182,16 @@ def _places_at(model: nn.Module, at: str | Sequence[str], example: Any) -> list[
     for i, place in enumerate(places):
         if place.channels is not None:
             continue
+        calls = len(seen[place.host].outputs)
         shapes = set(seen[place.host].outputs)
         kind = type(model.get_submodule(place.host)).__name__
         if not shapes:
             raise RewriteError(f"at: {place.host!r} ({kind}) is not called in a forward pass; choose another module")
         shape = shapes.pop()
-        if shapes or len(seen[place.host].outputs) > 1:
+        if calls > 1:
             raise RewriteError(
-                f"at: {place.host!r} ({kind}) is called {len(seen[place.host].outputs)} times in one forward pass, so its "
-                "output is not one place; choose a module that is called once"
+                f"at: {place.host!r} ({kind}) is called {calls} times in one forward pass, so its output is not one "
+                "place; choose a module that is called once"
             )
         if shape is None or not 3 <= len(shape) <= 5:
             got = "no tensor" if shape is None else f"shape {shape}"

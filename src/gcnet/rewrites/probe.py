@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from gcnet.rewrites.errors import RewriteError
 from gcnet.rewrites.record import preprocessing
 
-CONVS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass
 class Seen:
-    """What passed through one module: the shapes of its first argument and of its output, per call (None: no tensor)."""
+    """The shapes of a module's first argument and of its output, one per call; None stands for no tensor."""
 
     inputs: list[tuple[int, ...] | None] = field(default_factory=list)
     outputs: list[tuple[int, ...] | None] = field(default_factory=list)
@@ -62,7 +62,7 @@ def probe(model: nn.Module, names: Iterable[str], example: Any = None) -> Probe:
             except Exception as error:  # whatever the model raises on a shape it does not take
                 if example is not None:
                     raise RewriteError(f"the model fails on the given example: {_short(error)}") from error
-                failures.append(f"{tuple(candidate.shape)}: {_short(error)}")
+                failures.append(f"{tuple(arguments[0].shape)}: {_short(error)}")
                 continue
             return Probe(tuple(arguments[0].shape), seen)
     finally:
@@ -84,10 +84,10 @@ def _examples(model: nn.Module, example: Any) -> Iterable[Any]:
     if isinstance(own, Tensor):
         yield own.to(device=like.device, dtype=like.dtype)
         return
-    conv = next((module for module in model.modules() if isinstance(module, tuple(CONVS))), None)
+    conv = next((module for module in model.modules() if isinstance(module, CONVS)), None)
     if conv is None:
         return
-    dims = next(d for kind, d in CONVS.items() if isinstance(conv, kind))
+    dims = conv.weight.ndim - 2
     sizes: list[tuple[int, ...]] = [(128,) * dims if dims < 3 else (16, 64, 64)]
     known = (preprocessing(model) or {}).get("size") or getattr(model, "default_cfg", {}).get("input_size", ())[-2:]
     if dims == 2 and len(known) == 2 and tuple(known) not in sizes:

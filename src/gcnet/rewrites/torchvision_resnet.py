@@ -10,7 +10,7 @@ from torchvision.models import resnet
 
 
 class BasicBlock(resnet.BasicBlock):
-    """torchvision's BasicBlock with the slots `context` (end of the branch) and `context_sum` (before the last ReLU)."""
+    """torchvision's BasicBlock with the slots `context` (end of the branch) and `context_sum` (before the ReLU)."""
 
     context: nn.Module | None
     context_sum: nn.Module | None
@@ -22,7 +22,7 @@ class BasicBlock(resnet.BasicBlock):
 
 
 class Bottleneck(resnet.Bottleneck):
-    """torchvision's Bottleneck with the slots `context` (end of the branch) and `context_sum` (before the last ReLU)."""
+    """torchvision's Bottleneck with the slots `context` (end of the branch) and `context_sum` (before the ReLU)."""
 
     context: nn.Module | None
     context_sum: nn.Module | None
