@@ -7,7 +7,14 @@ from typing import Any
 
 from torch import nn
 
+from gcnet.blocks.bilinear_attention import BilinearAttention
+from gcnet.blocks.cbam import Cbam
 from gcnet.blocks.context import ContextBlock
+from gcnet.blocks.criss_cross import CrissCross
+from gcnet.blocks.disentangled_nonlocal import DisentangledNonLocal
+from gcnet.blocks.dual import DualAttention
+from gcnet.blocks.efficient_channel_attention import EfficientChannelAttention
+from gcnet.blocks.gather_excite import GatherExcite
 from gcnet.blocks.global_context import GlobalContext
 from gcnet.blocks.nonlocal_block import NonLocal
 from gcnet.blocks.simplified_nonlocal import SimplifiedNonLocal
@@ -21,7 +28,7 @@ class Entry:
     Attributes:
         build: `channels, **options -> Module`; all options have defaults.
         title: Its name in words.
-        paper: arXiv id.
+        paper: arXiv id, or the venue of a paper that is not there.
         complexity: Cost in time over P positions and C channels.
         dims: Numbers of spatial dimensions it takes.
         stages: Stages that `insert` chooses by default.
@@ -72,6 +79,61 @@ CATALOGUE: dict[str, Entry] = {
         build=NonLocal,
         title="Non-local (NLNet)",
         paper="1711.07971",
+        complexity="O(P C^2 + P^2 C)",
+        stages=("c4",),
+        where="before_last",
+    ),
+    "cbam": Entry(
+        build=Cbam,
+        title="Convolutional block attention (CBAM)",
+        paper="1807.06521",
+        complexity="O(P C)",
+        dims=(2,),
+    ),
+    "ge": Entry(
+        build=GatherExcite,
+        title="Gather-excite (GENet)",
+        paper="1810.12348",
+        complexity="O(P C)",
+        dims=(2,),
+    ),
+    "eca": Entry(
+        build=EfficientChannelAttention,
+        title="Efficient channel attention (ECA-Net)",
+        paper="1910.03151",
+        complexity="O(P C)",
+        dims=(2,),
+    ),
+    "bat": Entry(
+        build=BilinearAttention,
+        title="Grouped bilinear attentional transform (BAT)",
+        paper="CVPR 2020",
+        complexity="O(P C^2 + P^1.5 C)",
+        dims=(2,),
+        stages=("c4",),
+        where="before_last",
+    ),
+    "criss_cross": Entry(
+        build=CrissCross,
+        title="Criss-cross attention, twice (CCNet)",
+        paper="1811.11721",
+        complexity="O(P C^2 + P^1.5 C)",
+        dims=(2,),
+        stages=("c4",),
+        where="before_last",
+    ),
+    "dual": Entry(
+        build=DualAttention,
+        title="Position and channel attention (DANet)",
+        paper="1809.02983",
+        complexity="O(P C^2 + P^2 C)",
+        stages=("c4",),
+        where="before_last",
+    ),
+    "dnl": Entry(
+        build=DisentangledNonLocal,
+        title="Disentangled non-local (DNL)",
+        paper="2006.06668",
         complexity="O(P C^2 + P^2 C)",
         stages=("c4",),
         where="before_last",

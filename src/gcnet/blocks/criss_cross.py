@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from gcnet import ops
 from gcnet.blocks.options import check_channels, check_count, hidden_channels
 from gcnet.ops.checks import check_map
-from gcnet.ops.criss_cross import criss_cross
 
 
 class CrissCross(nn.Module):
@@ -56,5 +56,5 @@ class CrissCross(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels, (2,))
         for _ in range(self.recurrence):
-            x = (x + self.gamma * criss_cross(self.query(x), self.key(x), self.value(x))).to(x.dtype)
+            x = (x + self.gamma * ops.criss_cross(self.query(x), self.key(x), self.value(x))).to(x.dtype)
         return x

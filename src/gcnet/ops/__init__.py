@@ -3,6 +3,8 @@
 from gcnet.ops.attention_pool import attention_pool as attention_pool
 from gcnet.ops.attention_pool import attention_pool_reference as attention_pool_reference
 from gcnet.ops.average_pool import average_pool as average_pool
+from gcnet.ops.criss_cross import criss_cross as criss_cross
+from gcnet.ops.criss_cross import criss_cross_reference as criss_cross_reference
 from gcnet.ops.nonlocal_attend import PAIRWISE as PAIRWISE
 from gcnet.ops.nonlocal_attend import nonlocal_attend as nonlocal_attend
 from gcnet.ops.nonlocal_attend import nonlocal_attend_reference as nonlocal_attend_reference
