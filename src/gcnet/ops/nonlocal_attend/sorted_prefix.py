@@ -100,6 +100,8 @@ def active_sums(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor, factor: float) -> tup
     active_BPV = take_rows(table_BRV, row_BP)
     above_BP = (a_BP + c_BN.gather(1, block_BP)) * some_BP
     weighted_BPV = torch.addcmul(take_rows(table_BRV, row_BP + BLOCK), above_BP[:, :, None], active_BPV)
+    if torch.is_grad_enabled():  # second derivatives: the first row is 0 in value only, since c carries no gradient
+        weighted_BPV = weighted_BPV * some_BP[:, :, None]
     return weighted_BPV, active_BPV, some_BP
 
 
