@@ -46,7 +46,8 @@ def attend(pairwise: str, tensors: list[Tensor], scale: float = 1.0, function=op
 
 
 def relative(a: Tensor, b: Tensor) -> float:
-    return float((a.double() - b.double()).norm() / b.double().norm().clamp_min(1e-12))
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).norm() / b.norm().clamp_min(1e-12))
 
 
 @pytest.mark.parametrize("function", [ops.nonlocal_attend, ops.nonlocal_attend_reference])
