@@ -1,0 +1,138 @@
+"""`gcnet compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gcnet.cli.train import block_options
+from gcnet.recipes.settings import Settings
+
+if TYPE_CHECKING:
+    from gcnet.recipes.comparison import Comparison
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
+_WHAT, _BLOCK, _RUN = "What is compared", "The block and its place", "The runs"
+_OTHERS = tuple(name for name in _DEFAULTS if name not in ("data", "block", "block_options", "name", "runs"))
+
+
+def compare(
+    context: typer.Context,
+    data: Annotated[
+        str, typer.Option(help="Folder or CSV of images; for --task scenes: cue, mirror, cue/fashion, ...")
+    ],
+    task: Annotated[str, typer.Option(help="classify or scenes.")] = _DEFAULTS["task"],
+    model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, or scenes.")] = _DEFAULTS["model"],
+    weights: Annotated[str | None, typer.Option(help="imagenet, or a file of weights.")] = None,
+    blocks: Annotated[
+        str, typer.Option(help="Names from `gcnet blocks`; none: no block.", rich_help_panel=_WHAT)
+    ] = "none,se,snl,gc,nl",
+    axis: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of blocks: an option of --block, or stages, at, where, position.", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    values: Annotated[
+        str | None, typer.Option(help="Values on the axis: 4,8,16 or c4,c3+c4+c5.", rich_help_panel=_WHAT)
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many, from --seed on.", rich_help_panel=_WHAT)] = 3,
+    block: Annotated[str | None, typer.Option(help="The block that --axis varies.", rich_help_panel=_BLOCK)] = None,
+    stages: Annotated[str | None, typer.Option(help="Such as c3,c4,c5.", rich_help_panel=_BLOCK)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for every block, such as reduction=4; may be repeated.", rich_help_panel=_BLOCK),
+    ] = None,
+    epochs: Annotated[int, typer.Option()] = _DEFAULTS["epochs"],
+    batch_size: Annotated[int, typer.Option()] = _DEFAULTS["batch_size"],
+    image_size: Annotated[int | None, typer.Option(help="Pixels; else what the model was published with.")] = None,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = _DEFAULTS["lr"],
+    seed: Annotated[int, typer.Option(help="The first seed.", rich_help_panel=_RUN)] = _DEFAULTS["seed"],
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE for any other setting of `gcnet train`, such as schedule=one_cycle; may be repeated.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    cache: Annotated[bool, typer.Option(help="Keep images in memory.", rich_help_panel=_RUN)] = _DEFAULTS["cache"],
+    workers: Annotated[int, typer.Option(help="Image readers.", rich_help_panel=_RUN)] = _DEFAULTS["workers"],
+    name: Annotated[str, typer.Option(help="All runs are in the folder RUNS/NAME.", rich_help_panel=_RUN)] = "compare",
+    runs: Annotated[Path, typer.Option(rich_help_panel=_RUN)] = _DEFAULTS["runs"],
+) -> None:
+    """Train the same model with several blocks and seeds; table, CSV, pictures and an HTML page of gains and costs.
+
+    Interrupted, the same command goes on where it was; finished runs are not repeated.
+
+    gcnet compare --data DIR --model resnet18 --blocks none,se,gc --seeds 3
+
+    gcnet compare --data DIR --model resnet50 --block gc --axis reduction --values 4,8,16,32
+    """
+    given = {
+        key: value
+        for key, value in context.params.items()
+        if key in (*_OTHERS, "data", "runs") and context.get_parameter_source(key).name != "DEFAULT"  # type: ignore[union-attr]
+    }
+    given |= _settings(setting or [])
+    if "stages" in given:
+        given["stages"] = tuple(_split(stages or ""))
+    options = block_options(option or [])
+    if axis in (None, "block"):
+        if block is not None:
+            raise typer.BadParameter("goes with --axis; --blocks names the blocks to compare", param_hint="--block")
+        # Place and options are for every block; settings take them only beside one, and the row "none" drops both.
+        block = next((name for name in _split(blocks if axis is None else values or "") if name != "none"), None)
+    shared = Settings(**given, block=block, block_options=options)
+    chosen = None if values is None else [_value(text) for text in _split(values)]
+
+    from gcnet.recipes.compare import compare as run
+
+    try:
+        comparison = run(shared, blocks=_split(blocks), axis=axis, values=chosen, seeds=seeds, name=name)
+    except KeyboardInterrupt:
+        typer.echo("gcnet: interrupted; the same command goes on where it was", err=True)
+        raise typer.Exit(1) from None
+    say_comparison(comparison)
+    typer.echo(f"\n{comparison.folder}: report.html, comparison.csv, runs.csv, accuracy.png, time.png, and the runs")
+    if comparison.failures:
+        raise typer.Exit(1)
+
+
+def say_comparison(comparison: Comparison, title: str | None = None) -> None:
+    """The table and the findings on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gcnet.recipes.comparison import findings
+    from gcnet.recipes.report.compared import comparison_table
+
+    content = comparison_table(comparison)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
+    for index, column in enumerate(content.columns):
+        table.add_column(column, justify="left" if index == 0 else "right", style="bold" if index == 0 else None)
+    for row in content.rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    console.print()
+    console.print(table)
+    for sentence in findings(comparison):
+        console.print(sentence)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _value(text: str) -> Any:
+    return block_options([f"value={text}"])["value"]
+
+
+def _settings(texts: list[str]) -> dict[str, Any]:
+    values = block_options(texts)
+    wrong = next((name for name in values if name not in _OTHERS), None)
+    if wrong is not None:
+        raise typer.BadParameter(f"{wrong!r} is no setting; there are {', '.join(_OTHERS)}", param_hint="--setting")
+    return values

@@ -1,0 +1,188 @@
+"""`compare`: the same model with several blocks, or several values of one option, over several seeds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+
+from gcnet.analysis.cost import count_macs, count_parameters, time_side_by_side
+from gcnet.checkpoints.atomic import write_text
+from gcnet.models.create import example_input
+from gcnet.recipes import folders
+from gcnet.recipes.comparison import Comparison, Cost, Failure, Result, make_rows, run_table, to_csv
+from gcnet.recipes.evaluate import evaluate
+from gcnet.recipes.report import require_report
+from gcnet.recipes.report.compared import save_report
+from gcnet.recipes.settings import Settings, SettingsError
+from gcnet.recipes.train import prepare, train
+from gcnet.recipes.variants import Variant, make_variants
+from gcnet.tasks import TASKS
+
+COST_BATCH = 32
+
+
+def compare(
+    settings: Settings,
+    *,
+    blocks: Sequence[str] = ("none", "se", "snl", "gc", "nl"),
+    axis: str | None = None,
+    values: Sequence[Any] | None = None,
+    seeds: int = 3,
+    name: str = "compare",
+    cost_rounds: int = 30,
+    cost_seconds: float = 60.0,
+    progress: bool = True,
+) -> Comparison:
+    """Train the same model in several variants with several seeds each, and tabulate what each gains and costs.
+
+    The runs lie in `runs/<name>/<variant>/seed<k>`. Called again with the same settings, finished runs are taken as
+    they are and an interrupted one goes on. A run that fails is named in the result and does not stop the others. The
+    epoch is chosen on the validation part, the test part is used once per run, at its end; data without a test part
+    are reported on the validation part, and the report says so.
+
+    Args:
+        settings: what all runs share; `name`, and for a comparison of blocks `block`, are set for each run.
+        blocks: the variants, "none" for the model without a block; the first (or "none") is the yardstick.
+        axis: instead of blocks, an argument of `insert` or an option of `settings.block` to vary.
+        values: the values on that axis.
+        seeds: how many; they are `settings.seed`, `settings.seed + 1`, ...
+        name: of the folder under `settings.runs`.
+        cost_rounds: rounds in which training steps and inference of all variants are timed side by side.
+        cost_seconds: no round starts after so many seconds, for each of the two.
+        progress: say which run is under way, with training's progress bar.
+
+    Returns:
+        Rows, runs and failures; `comparison.csv`, `runs.csv`, two pictures and `report.html` are in its folder.
+
+    Raises:
+        SettingsError, ValueError, TypeError: a variant cannot be built; said before any training.
+        RunError: a folder holds a run with other settings; said before any training.
+    """
+    if seeds < 1:
+        raise SettingsError(f"seeds={seeds!r}: allowed are whole numbers from 1")
+    require_report()
+    variants = make_variants(settings, blocks=blocks, axis=axis, values=values)
+    planned = [
+        (variant, replace(variant.settings, seed=seed, name=f"{name}/{variant.folder}/seed{seed}"))
+        for seed in range(settings.seed, settings.seed + seeds)
+        for variant in variants
+    ]
+    for _, run in planned:
+        if (run.folder / "settings.json").exists():
+            folders.check_resumable(run.folder, run)
+    models, split = _prepare(variants)
+    metric = TASKS[settings.task].metric
+    shown = _Progress(len(planned), metric, shown=progress)
+    results, failures = [], []
+    for variant, run in planned:
+        shown.begin(run, variant.label)
+        known = folders.read_summary(run.folder).get("status") == "done"
+        try:
+            finished = train(run, resume=(run.folder / "settings.json").exists(), progress=progress)
+            figures = _figures(run, finished.weights, split)
+        except Exception as error:  # whatever one run dies of, the others are worth having
+            failures.append(Failure(variant.label, run.seed, f"{type(error).__name__}: {error}"))
+            shown.failed(failures[-1].reason)
+        else:
+            results.append(Result(variant.label, run.seed, finished.folder, figures, finished.summary))
+            shown.done(figures, trained=not known)
+    if not results:
+        raise folders.RunError(f"all {len(planned)} runs failed; the first: {failures[0].reason}")
+    shown.say("timing all variants side by side")
+    costs = _costs(models, settings, rounds=cost_rounds, budget=cost_seconds)
+    labels = [variant.label for variant in variants]
+    rows = make_rows(labels, results, costs, metric)
+    folder = settings.runs / name
+    comparison = Comparison(folder, settings, metric, split, rows, tuple(results), tuple(failures))
+    write_text(folder / "comparison.csv", to_csv(comparison.table))
+    write_text(folder / "runs.csv", to_csv(run_table(comparison)))
+    save_report(comparison)
+    return comparison
+
+
+def _prepare(variants: Sequence[Variant]) -> tuple[dict[str, torch.nn.Module], str]:
+    """Every variant's model, so that a wrong option is found before hours of training; and the split to report."""
+    models, splits = {}, ()
+    for variant in variants:
+        torch.manual_seed(variant.settings.seed)
+        models[variant.label], source = prepare(replace(variant.settings, cache=False))
+        splits = source.datasets
+    if variants[0].settings.task == "scenes" or "test" in splits:
+        return models, "test"
+    if "val" in splits:
+        return models, "val"
+    raise SettingsError(f"data={variants[0].settings.data!r} has neither a test nor a validation part to compare on")
+
+
+class _Progress:
+    """Says which run is under way, what it gave, and how long the rest will take."""
+
+    def __init__(self, total: int, metric: str, *, shown: bool) -> None:
+        self.total, self.metric, self.shown = total, metric, shown
+        self.console = Console(stderr=True, quiet=not shown)
+        self.number = 0
+        self.seconds: list[float] = []
+
+    def begin(self, run: Settings, label: str) -> None:
+        self.number += 1
+        self.head = (
+            f"[dim]{self.number:3}/{self.total}[/]  {escape(run.data)}, [bold]{escape(label)}[/], seed {run.seed}"
+        )
+        self.began = time.monotonic()
+        if self.console.is_terminal:
+            self.console.print(self.head)
+
+    def done(self, figures: Mapping[str, Any], *, trained: bool) -> None:
+        took = time.monotonic() - self.began
+        if trained:
+            self.seconds.append(took)
+        left = (self.total - self.number) * statistics.fmean(self.seconds) if self.seconds else 0.0
+        rest = f", about {_duration(left)} left" if left else ""
+        note = f"{_duration(took)}{rest}" if trained else "was finished"
+        score = f"{self.metric.replace('_', ' ')} {100 * figures[self.metric]:.1f} %"
+        self.console.print(f"{self.head}  {score}  [dim]{note}[/]", highlight=False)
+
+    def failed(self, reason: str) -> None:
+        self.console.print(f"{self.head}  [red]failed:[/] {escape(reason)}", highlight=False)
+
+    def say(self, text: str) -> None:
+        self.console.print(f"[dim]{escape(text)}[/]", highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _figures(run: Settings, weights: Path, split: str) -> dict[str, Any]:
+    """The run's figures on `split`, computed once: `evaluate` keeps them in `evaluation.json` beside the weights."""
+    path = run.folder / "evaluation.json"
+    if path.exists() and path.stat().st_mtime_ns >= weights.stat().st_mtime_ns:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if (kept.get("split"), kept.get("data")) == (split, run.data):
+            return kept
+    return evaluate(run.folder, split=split)
+
+
+def _costs(models: Mapping[str, torch.nn.Module], settings: Settings, *, rounds: int, budget: float) -> dict[str, Cost]:
+    images = example_input(next(iter(models.values())))
+    macs = {label: count_macs(model, images) for label, model in models.items()}
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    placed = {label: model.to(device, memory_format=layout) for label, model in models.items()}  # type: ignore[call-overload]
+    size = (min(settings.batch_size, COST_BATCH), *images.shape[1:])
+    batch = torch.rand(size, generator=torch.Generator().manual_seed(0)).to(device).contiguous(memory_format=layout)
+    training = time_side_by_side(placed, batch, training=True, rounds=rounds, budget=budget)
+    inference = time_side_by_side(placed, batch, rounds=rounds, budget=budget)
+    return {
+        label: Cost(count_parameters(model), macs[label], training[label], inference[label])
+        for label, model in placed.items()
+    }

@@ -1,0 +1,178 @@
+"""The section of a report that one comparison fills, and the report of a comparison alone."""
+
+from __future__ import annotations
+
+from gcnet.analysis.cost import Timing
+from gcnet.analysis.intervals import Mean
+from gcnet.checkpoints.atomic import write_atomically
+from gcnet.recipes import folders
+from gcnet.recipes.comparison import Comparison, Row, findings, points, run_table
+from gcnet.recipes.report.page import Figure, Section, Table, write_page
+from gcnet.recipes.report.plots import accuracy_plot, draw, time_plot
+
+
+def save_report(comparison: Comparison) -> None:
+    """Write `accuracy.png`, `time.png` and `report.html` into the comparison's folder."""
+    figures = comparison_figures(comparison)
+    for name, figure in zip(("accuracy.png", "time.png"), figures, strict=True):
+        write_atomically(comparison.folder / name, lambda file, png=figure.light: file.write(png))
+    settings = comparison.settings
+    write_page(
+        comparison.page,
+        title=f"{settings.model} on {settings.data}: {len(comparison.rows)} variants compared",
+        lead=_lead(comparison),
+        sections=[comparison_section(comparison, "What came out", figures, sentences=findings(comparison))],
+        facts=facts(comparison),
+    )
+
+
+def comparison_section(comparison: Comparison, title: str, figures: list[Figure], *, sentences: list[str]) -> Section:
+    """Sentences, table, pictures and runs of one comparison."""
+    runs = run_table(comparison)
+    columns = list(dict.fromkeys(name for run in runs for name in run if name != "folder"))
+    cells = [[_cell(run.get(name)) for name in columns] for run in runs]
+    details = Table([name.replace("_", " ") for name in columns], cells)
+    return Section(
+        title=title,
+        sentences=sentences,
+        table=comparison_table(comparison),
+        notes=[_reading(comparison)],
+        figures=figures,
+        details=details,
+        details_title=f"All {len(runs)} runs",
+    )
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """The table that is shown, on the page and in the terminal."""
+    first = comparison.rows[0].label
+    columns = [
+        "variant",
+        f"{comparison.metric.replace('_', ' ')}, %",
+        f"against {first}",
+        "added parameters",
+        "added MACs",
+        "training step",
+        "inference",
+    ]
+    return Table(columns, [_row(row, index) for index, row in enumerate(comparison.rows)], shade=(0,))
+
+
+def comparison_figures(comparison: Comparison) -> list[Figure]:
+    """Accuracy with intervals, and times as ratios."""
+    rows = [row for row in comparison.rows if row.accuracy is not None]
+    accuracies = {row.label: list(row.accuracies.values()) for row in rows}
+    means = {row.label: row.accuracy for row in rows if row.accuracy is not None}
+    metric = comparison.metric.replace("_", " ")
+    accuracy = draw(lambda theme: accuracy_plot(theme, accuracies, means, metric=metric))
+    training = {row.label: row.cost.training for row in comparison.rows}
+    inference = {row.label: row.cost.inference for row in comparison.rows}
+    time = draw(lambda theme: time_plot(theme, training, inference))
+    said = "; ".join(f"{label} {_percent(mean)}" for label, mean in means.items())
+    times = "; ".join(f"{label} {_ratio(training[label])} and {_ratio(inference[label])}" for label in training)
+    return [
+        Figure("Diamond: mean; dots: seeds; bar: 95 % interval of the mean.", f"{metric}, percent: {said}", *accuracy),
+        Figure(
+            "Median time of one batch, all variants in turn in the same process; whiskers: 95 % interval.",
+            f"training step and inference as multiples of {comparison.rows[0].label}: {times}",
+            *time,
+        ),
+    ]
+
+
+def facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """Where, with what and how it was measured."""
+    from gcnet.checkpoints.write import versions
+
+    settings, machine = comparison.settings, folders.hardware()
+    where = ", ".join(machine["gpus"]) or f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores"
+    cost = comparison.rows[0].cost
+    return [
+        ("model", settings.model + (f", weights {settings.weights}" if settings.weights else "")),
+        ("data", settings.data),
+        (
+            "training",
+            f"{settings.epochs} epochs, batch {settings.batch_size}, {settings.optimizer}, learning rate "
+            f"{settings.lr:g} ({settings.schedule.replace('_', ' ')}), weight decay {settings.weight_decay:g}",
+        ),
+        ("selection", _selection(comparison)),
+        ("intervals", "95 %: of means by Student's t over seeds, differences paired by seed; of medians by ranks"),
+        (
+            "timing",
+            f"{cost.training.seconds.count} and {cost.inference.seconds.count} interleaved rounds, forward and "
+            "backward pass without the optimiser's step; other programs running meanwhile widen the intervals",
+        ),
+        ("machine", where),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
+        ("folder", str(comparison.folder)),
+    ]
+
+
+def _lead(comparison: Comparison) -> str:
+    seeds = max(len(row.accuracies) for row in comparison.rows)
+    return (
+        f"{comparison.metric.replace('_', ' ').capitalize()} on the {_part(comparison)} part, "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {comparison.settings.epochs} epochs each."
+    )
+
+
+def _part(comparison: Comparison) -> str:
+    return "validation" if comparison.split == "val" else comparison.split
+
+
+def _selection(comparison: Comparison) -> str:
+    if comparison.split == "test":
+        return "the epoch on the validation part; the test part was evaluated once per run, with that epoch"
+    return "the data have no test part: epoch and figures come from the same validation part, so they are optimistic"
+
+
+def _reading(comparison: Comparison) -> str:
+    if all(len(row.accuracies) <= 1 for row in comparison.rows):
+        spread = "One seed: no interval can be given."
+    else:
+        spread = "± is the 95 % interval over seeds; differences are paired by seed."
+    first = comparison.rows[0].label
+    return f"{spread} MACs are those of one image; times are multiples of {first}'s, measured side by side."
+
+
+def _row(row: Row, index: int) -> list[str]:
+    return [
+        row.label,
+        _percent(row.accuracy) if row.accuracy else "no run finished",
+        _points(row.difference) if row.difference else "",
+        f"{row.cost.parameters:,} in all" if index == 0 else f"{row.added_parameters:+,}",
+        f"{_scaled(row.cost.macs)} in all" if index == 0 else f"+{_scaled(row.added_macs)}",
+        f"{_milliseconds(row.cost.training)}" if index == 0 else _ratio(row.cost.training),
+        f"{_milliseconds(row.cost.inference)}" if index == 0 else _ratio(row.cost.inference),
+    ]
+
+
+def _percent(mean: Mean) -> str:
+    spread = "" if mean.half_width is None else f" ± {100 * mean.half_width:.1f}"
+    return f"{100 * mean.value:.1f}{spread}"
+
+
+def _points(mean: Mean) -> str:
+    spread = "" if mean.half_width is None else f" ± {100 * mean.half_width:.1f}"
+    return f"{points(mean.value)}{spread}"
+
+
+def _scaled(macs: int) -> str:
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if macs >= limit:
+            return f"{macs / limit:.3g} {unit}"
+    return str(macs)
+
+
+def _ratio(timing: Timing) -> str:
+    return f"×{timing.ratio.value:.2f} ({timing.ratio.low:.2f}–{timing.ratio.high:.2f})"
+
+
+def _milliseconds(timing: Timing) -> str:
+    return f"{1000 * timing.seconds.value:.1f} ms"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
