@@ -40,8 +40,8 @@ def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None) 
 
     Args:
         path: the safetensors file.
-        architecture: the plain model, without its rewrites, for a file whose model `create_model` did not build. It is
-            copied, the rewrites on record are replayed on the copy.
+        architecture: the model, for a file whose model `create_model` did not build. It is copied; if it is plain, the
+            rewrites on record are replayed on the copy.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -50,7 +50,7 @@ def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None) 
     path = Path(path)
     tensors, header = _read(path)
     model = _plain_model(path, header, architecture)
-    for rewrite in header["rewrites"]:
+    for rewrite in header["rewrites"][len(record.rewrites(model)) :]:
         model = _replay(path, model, rewrite)
     _fill(path, model, tensors)
     if header["classes"] is not None:
@@ -110,10 +110,11 @@ def _checked_header(path: Path, text: str) -> dict[str, Any]:
 
 def _plain_model(path: Path, header: Mapping[str, Any], architecture: nn.Module | None) -> nn.Module:
     if architecture is not None:
-        if record.rewrites(architecture):
+        already = record.rewrites(architecture)
+        if already and already != header["rewrites"]:
             raise CheckpointError(
-                f"architecture: pass the plain model; this one has {len(record.rewrites(architecture))} rewrite(s) "
-                f"already, and those on record in {path} are replayed by load_checkpoint"
+                f"architecture: pass the plain model, or one with the rewrites on record in {path}; this one has "
+                f"{already!r}, the file {header['rewrites']!r}"
             )
         return copy.deepcopy(architecture)
     recorded = header["model"]
@@ -131,6 +132,11 @@ def _plain_model(path: Path, header: Mapping[str, Any], architecture: nn.Module 
 def _replay(path: Path, model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
     if not isinstance(rewrite, dict) or rewrite.get("rewrite") != "insert":
         raise CheckpointError(f"{path}: it records a rewrite that this gcnet does not know: {rewrite!r}")
+    if rewrite.get("block") is None:
+        raise CheckpointError(
+            f"{path} holds blocks that were given to insert as a callable, not by name; pass the model with these "
+            "blocks inserted: load_checkpoint(path, architecture=model)"
+        )
     places = {key: rewrite.get(key) for key in ("stages", "at", "where", "position")}
     example = example_input(model) if places["at"] is not None and record.architecture(model) is not None else None
     try:

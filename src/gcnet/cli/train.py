@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gcnet.recipes.settings import Settings, from_json
 
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Settings)}
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
 _BLOCK, _RUN, _OPTIMISER = "The block and its place", "The run", "Optimisation"
 
 

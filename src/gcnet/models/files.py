@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 import struct
@@ -77,7 +78,9 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
             f"{path} holds more than tensors and is not opened, since that could run code in it ({first}); "
             "save its state_dict alone"
         ) from None
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, OSError) as error:  # torch answers a cut zip file with EINVAL
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         first = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too early"
         raise WeightsError(f"{path} is truncated or damaged ({first}); copy or download it again") from None
     return _state_dict_in(path, content)

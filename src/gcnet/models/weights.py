@@ -38,7 +38,7 @@ def has_package(name: str) -> bool:
 def load_imagenet(model: nn.Module, name: str) -> None:
     """Fill `model`, made by `build(name, ...)`, with ImageNet weights; a head of another size stays random."""
     if has_package(name):
-        fill(model, _from_package(name), source=f"the package {PACKAGES[name][0]}")
+        fill(model, _from_package(name), source=f"the package {PACKAGES[name][0]}", new_head=True)
         return
     try:
         state = _downloaded(name)
@@ -49,7 +49,7 @@ def load_imagenet(model: nn.Module, name: str) -> None:
             f"weights='imagenet': the ImageNet weights of {name} could not be had ({first}); "
             f"download them on a machine with a network and pass weights=FILE{hint}"
         ) from error
-    fill(model, state, source=f"the ImageNet weights of {name}")
+    fill(model, state, source=f"the ImageNet weights of {name}", new_head=True)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -57,8 +57,10 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     fill(model, read_tensors(path), source=str(path))
 
 
-def fill(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:
+def fill(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str, new_head: bool = False) -> None:
     """Copy `state` into `model`; the head may differ in size or be absent, anything else must match by name and shape.
+
+    A head left out is a warning in the log, unless it is expected (`new_head`).
 
     Raises:
         WeightsError: naming the missing, unknown and wrongly shaped tensors together; the model is untouched.
@@ -68,7 +70,11 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) ->
     shapes = {key for key in own if key in state and own[key].shape != state[key].shape}
     if shapes & head or not head & set(state):
         state = {key: value for key, value in state.items() if key not in head}
-        log.warning("%s: its head is of another size or absent and was left out; the model's head starts fresh", source)
+        log.log(
+            logging.INFO if new_head else logging.WARNING,
+            "%s: its head is of another size or absent and was left out; the model's head starts fresh",
+            source,
+        )
     optional = head | _keys_of(own, inserted(model)) | {key for key in own if key.endswith("num_batches_tracked")}
     report = problems(
         missing=[key for key in own if key not in state and key not in optional],

@@ -97,7 +97,7 @@ def measure(
     loader = eval_loader(source, split, batch_size=settings.batch_size, workers=settings.workers)
     for batch in _shown(loader, f"evaluating on {split}", progress):
         if task == "classify":
-            skipped |= {source.names[split][index]: reason for index, reason in batch.errors}
+            skipped |= {str(source.names[split][index]): reason for index, reason in batch.errors}
             moved = batch._replace(images=batch.images.to(device), labels=batch.labels.to(device))
         else:
             moved = [tensor.to(device) for tensor in batch]

@@ -96,13 +96,6 @@ class Settings:
         object.__setattr__(self, "data", str(self.data))
         if self.stages is not None:
             object.__setattr__(self, "stages", tuple(self.stages))
-        if self.block is None:
-            given = [name for name in ("stages", "at", "where", "position") if getattr(self, name) is not None]
-            given += list(self.block_options)
-            if given:
-                raise SettingsError(
-                    f"{', '.join(given)} given without block=...: these say where and how to put a block"
-                )
 
     @property
     def folder(self) -> Path:

@@ -99,4 +99,4 @@ class ClassifyTask(Task):
     def note_errors(self, batch: Any) -> None:
         names = self.common.names["train" if self.training else "val"]
         for index, reason in batch.errors:
-            self.skipped.setdefault(names[index], reason)
+            self.skipped.setdefault(str(names[index]), reason)

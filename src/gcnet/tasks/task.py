@@ -103,7 +103,7 @@ class Task(lightning.LightningModule):
         batch = self.prepare(batch)
         loss = self.loss(self(batch[0]), batch)
         if not torch.isfinite(loss):
-            raise self._not_finite("loss", float(loss))
+            raise self._not_finite("loss", loss.item())
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
         return loss
 
@@ -114,7 +114,7 @@ class Task(lightning.LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
         # With float16 the gradient scaler finds infinities by itself, skips the step and lowers its scale.
         if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":
-            raise self._not_finite("norm of the gradients", float(norm))
+            raise self._not_finite("norm of the gradients", norm.item())
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.note_errors(batch)
