@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import statistics
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from gcnet.rewrites import record
 from gcnet.tasks import TASKS, Optimisation, RunFiles, Setup, Task
 from gcnet.tasks.checkpoint_io import AtomicCheckpointIO
 from gcnet.tasks.classify import ClassifyTask
+from gcnet.tasks.quiet import quiet_lightning
 from gcnet.tasks.run_files import saved_state
 from gcnet.tasks.scenes import SceneTask
 
@@ -63,7 +61,7 @@ def train(settings: Settings, *, resume: bool = False, progress: bool = True) ->
             return Run(folder, finished)
     else:
         folders.check_new(folder)
-    with _quiet_lightning():
+    with quiet_lightning():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
         model, source = prepare(settings)
         if resume:
@@ -215,25 +213,3 @@ def _summary(folder: Path, status: str) -> dict[str, Any]:
 
 def _reason(error: BaseException) -> str:
     return "interrupted by the user" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning's lines on devices and tips, and its advice on workers, hidden while we use it; errors stay."""
-    names = (
-        "lightning.pytorch",
-        "lightning.fabric",
-        "lightning.pytorch.utilities.rank_zero",
-        "lightning.fabric.utilities.rank_zero",
-    )
-    levels = {name: logging.getLogger(name).level for name in names}
-    try:
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            for module in ("lightning", "torch.optim.lr_scheduler", "torch.utils._pytree"):
-                warnings.filterwarnings("ignore", module=rf"{module}.*")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

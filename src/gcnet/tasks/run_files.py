@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import multiprocessing
 import os
 import shutil
 import time
@@ -15,6 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from gcnet.checkpoints.atomic import write_text
+from gcnet.tasks.quiet import hush_process
 from gcnet.tasks.task import Task
 
 
@@ -42,6 +44,10 @@ class RunFiles(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.best, self.skipped = state_dict["rows"], state_dict["best"], state_dict["skipped"]
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        if multiprocessing.parent_process() is not None:  # one of several training processes, started for this alone
+            hush_process()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._start = time.perf_counter()

@@ -104,7 +104,9 @@ class Task(lightning.LightningModule):
         loss = self.loss(self(batch[0]), batch)
         if not torch.isfinite(loss):
             raise self._not_finite("loss", loss.item())
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=True)
+        self.log(
+            "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch[0]), sync_dist=True
+        )
         return loss
 
     def configure_gradient_clipping(
@@ -125,7 +127,7 @@ class Task(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         for name, value in self.metrics.compute().items():
             if isinstance(value, float):
-                self.log(f"val_{name}", value)  # already gathered over the processes
+                self.log(f"val_{name}", value, prog_bar=True, sync_dist=True)  # gathered already: equal in all
         self.metrics.reset()
 
     def configure_optimizers(self) -> Any:
