@@ -162,7 +162,7 @@ def _indices(where: Any, stage: str, count: int) -> list[int]:
     if where == "last":
         return [count - 1]
     numbers = [where] if isinstance(where, int) else where
-    if isinstance(numbers, str) or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+    if not isinstance(numbers, list | tuple | range) or not all(type(n) is int for n in numbers):
         raise RewriteError(
             f"where={where!r} is unknown; use one of {', '.join(map(repr, WHERES))}, or indices of units"
         )

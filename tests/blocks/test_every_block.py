@@ -1,4 +1,4 @@
-"""What every related block promises, whatever it computes: start, gradients, copies, compilers, sizes, errors."""
+"""What every block promises, whatever it computes: start, gradients, copies, compilers, sizes, errors."""
 
 import copy
 import io
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from gcnet.blocks import ContextBlock, GlobalContext, NonLocal, SimplifiedNonLocal, SqueezeExcitation
 from gcnet.blocks.bilinear_attention import BilinearAttention
 from gcnet.blocks.cbam import Cbam
 from gcnet.blocks.criss_cross import CrissCross
@@ -18,7 +19,34 @@ from gcnet.blocks.gather_excite import GatherExcite
 
 # name -> (class, options, sizes it must take)
 SIZES = [(1, 1), (7, 5), (13, 1), (11, 13)]
-BLOCKS = {
+OWN = {
+    "gc": (GlobalContext, {"reduction": 4}, SIZES),
+    "snl": (SimplifiedNonLocal, {}, SIZES),
+    "se": (SqueezeExcitation, {"gate": "identity"}, SIZES),
+    "nl": (NonLocal, {}, SIZES),
+    "nl_concatenation": (NonLocal, {"pairwise": "concatenation"}, SIZES),
+}
+OWN |= {  # every axis of the paper's ablation
+    f"context-{pool}-{transform}-{fusion}": (
+        ContextBlock,
+        {"pool": pool, "transform": transform, "fusion": fusion, "gate": "identity", "reduction": 4},
+        SIZES,
+    )
+    for pool in ("attention", "average")
+    for transform in ("bottleneck", "linear")
+    for fusion in ("add", "scale", "both")
+}
+OWN["context-plain"] = (ContextBlock, {"norm": False, "activation": None, "bias": False, "hidden": 5}, SIZES)
+OWN |= {
+    f"nl-{pairwise}-{subsample}-{norm}": (
+        NonLocal,
+        {"pairwise": pairwise, "subsample": subsample, "norm": norm, "scale": 0.3},
+        SIZES,
+    )
+    for pairwise in ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
+    for subsample, norm in ((False, "batch"), ("after", None), ("before", None))
+}
+BLOCKS = OWN | {
     "cbam": (Cbam, {}, SIZES),
     "ge": (GatherExcite, {}, SIZES),
     "ge-mean": (GatherExcite, {"extent": 2, "learned": False}, SIZES),
@@ -76,7 +104,13 @@ def test_every_parameter_learns(name):
     dead = {n for n, p in block.named_parameters() if p.grad.abs().max() < 1e-12 * scale}
     # a key's bias shifts all logits of a query alike, which the softmax takes out again; a value's bias shifts all
     # positions alike, which a batch norm takes out again
-    assert dead == {"criss_cross": {"key.bias"}, "dual": {"key.bias"}, "dnl-norm": {"value.bias"}}.get(name, set())
+    cancels = {"criss_cross": {"key.bias"}, "dual": {"key.bias"}, "dnl-norm": {"value.bias"}}.get(name, set())
+    if name in OWN:
+        cancels = {n for n, _ in block.named_parameters() if n == "key.bias"}
+        if name == "nl" or "gaussian" in name:
+            cancels |= {n for n, _ in block.named_parameters() if n == "phi.bias"}
+            cancels |= {"g.bias"} if name.endswith("-batch") else set()
+    assert dead == cancels
     assert not torch.allclose(x.grad, seed)
 
 
@@ -112,7 +146,10 @@ def test_copies_and_saved_blocks_answer_the_same(name):
     assert torch.equal(fresh(x), y)
 
 
-@pytest.mark.parametrize("name", [name for name in BLOCKS if name not in ("ge-mean", "ge-plus")])
+@pytest.mark.parametrize(
+    "name",
+    [n for n in BLOCKS if n not in ("ge-mean", "ge-plus") and not n.startswith(("context", "nl-"))],
+)
 def test_compile_and_export_give_the_same(name):
     block, x = wake(build(name)).eval(), example(name)
     torch._dynamo.reset()
@@ -122,7 +159,9 @@ def test_compile_and_export_give_the_same(name):
     torch.testing.assert_close(exported.module()(other), block(other))
 
 
-@pytest.mark.parametrize("name", ["cbam", "ge", "bat", "dual", "dnl-norm"])  # batch norm, dropout, autocast switches
+@pytest.mark.parametrize(
+    "name", ["cbam", "ge", "bat", "dual", "dnl-norm", "gc", "nl_concatenation"]
+)  # batch norm, dropout, autocast switches
 def test_training_compiles_and_exports_too(name):
     block, x = wake(build(name)), example(name)
     torch._dynamo.reset()
@@ -168,7 +207,7 @@ def test_maps_that_do_not_fit_are_named(name):
         block(torch.zeros(2, 31, 7, 7))
     with pytest.raises(ValueError, match=r"x has shape \(2, 32\); expected .*\(B, C, H, W\)"):
         block(torch.zeros(2, 32))
-    if name.startswith(("dual", "dnl")):
+    if name.startswith(("dual", "dnl")) or name in OWN:
         return
     with pytest.raises(ValueError, match=r"x has shape \(2, 32, 7, 7, 7\); expected \(B, C, H, W\)$"):
         block(torch.zeros(2, 32, 7, 7, 7))
@@ -177,6 +216,18 @@ def test_maps_that_do_not_fit_are_named(name):
 @pytest.mark.parametrize(
     ("cls", "options", "message"),
     [
+        (GlobalContext, {"reduction": 33}, "reduction=33 leaves no hidden channel for channels=32; use at most 32"),
+        (GlobalContext, {"reduction": 1.5}, "reduction=1.5 is not allowed; give a positive int"),
+        (GlobalContext, {"hidden": 0}, "hidden=0 is not allowed; give a positive int, or None"),
+        (GlobalContext, {"pool": "max"}, "pool='max' is unknown; use one of 'attention', 'average'"),
+        (GlobalContext, {"fusion": "mul"}, "fusion='mul' is unknown; use one of 'add', 'scale', 'both'"),
+        (GlobalContext, {"transform": "mlp"}, "transform='mlp' is unknown; use one of 'bottleneck', 'linear'"),
+        (GlobalContext, {"activation": "tanh"}, "activation='tanh' is unknown; use one of 'relu', 'silu'"),
+        (GlobalContext, {"gate": "tanh"}, "gate='tanh' is unknown; use one of 'sigmoid', 'hard_sigmoid', 'identity'"),
+        (NonLocal, {"pairwise": "cosine"}, "pairwise='cosine' is unknown; use one of 'gaussian'"),
+        (NonLocal, {"subsample": True}, "subsample=True is unknown; use one of False, 'after', 'before'"),
+        (NonLocal, {"norm": "layer"}, "norm='layer' is unknown; use one of 'batch', None"),
+        (NonLocal, {"reduction": 33}, "reduction=33 leaves no hidden channel"),
         (Cbam, {"reduction": 33}, "reduction=33 leaves no hidden channel for channels=32; use at most 32"),
         (Cbam, {"reduction": 0}, "reduction=0 is not allowed; give a positive int"),
         (Cbam, {"kernel_size": 4}, "kernel_size=4 is even; give an odd int"),
