@@ -57,7 +57,7 @@ class Row:
     added_macs: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """All that a comparison found; `rows[0]` is what the others are compared with.
 

@@ -11,7 +11,7 @@ from gcnet.recipes.comparison import Comparison
 from gcnet.recipes.conclusions import conclusions, meaning
 from gcnet.recipes.report import Section, require_report, write_page
 from gcnet.recipes.report.compared import comparison_figures, comparison_section, facts
-from gcnet.recipes.report.gallery import scene_figures
+from gcnet.recipes.report.gallery import scene_gallery
 from gcnet.recipes.settings import Settings
 
 BLOCKS = ("none", "se", "snl", "gc", "nl")
@@ -81,9 +81,8 @@ def demo(
     sections = []
     for task, comparison in comparisons.items():
         accuracy, _ = comparison_figures(comparison)
-        figures = [*scene_figures(comparison, count=2), accuracy]
-        section = comparison_section(comparison, task.capitalize(), figures, sentences=[said[task]])
-        sections.append(replace(section, lead=ASKED[task]))
+        section = comparison_section(comparison, task.capitalize(), [accuracy], sentences=[said[task]])
+        sections.append(replace(section, lead=ASKED[task], gallery=scene_gallery(comparison, count=2)))
     _, time = comparison_figures(comparisons["cue"])
     sections.append(Section("What the blocks cost", sentences=[said["cost"]], figures=[time]))
     sentence = meaning(comparisons["cue"], comparisons["mirror"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gcnet.analysis.cost import Timing
 from gcnet.analysis.intervals import Mean
 from gcnet.checkpoints.atomic import write_atomically
@@ -58,6 +60,7 @@ def comparison_table(comparison: Comparison) -> Table:
     return Table(columns, [_row(row, index) for index, row in enumerate(comparison.rows)], shade=(0,))
 
 
+@lru_cache(maxsize=4)  # they go into the comparison's own report and into the demo's
 def comparison_figures(comparison: Comparison) -> list[Figure]:
     """Accuracy with intervals, and times as ratios."""
     rows = [row for row in comparison.rows if row.accuracy is not None]

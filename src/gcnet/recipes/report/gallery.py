@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from gcnet.checkpoints import load_checkpoint
 from gcnet.data.scenes import CELL, IGNORED
 from gcnet.recipes.comparison import Comparison
-from gcnet.recipes.report.page import Figure
-from gcnet.recipes.report.plots import Theme, draw
+from gcnet.recipes.report.page import Gallery, Panel
 from gcnet.recipes.sources import open_scenes
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-COLUMNS = 3
+ZOOM = 6
+ASKED, RIGHT, WRONG = "#ffffff", "#4aa8ff", "#ff9d42"  # on black pictures, told apart by the colour-blind too
 
 
-def scene_figures(comparison: Comparison, *, count: int) -> list[Figure]:
+def scene_gallery(comparison: Comparison, *, count: int) -> Gallery:
     """The first `count` test scenes, whichever they are, with the marks of every variant's first finished seed."""
     dataset = open_scenes(comparison.settings.data, ("test",)).datasets["test"]
     images, labels, *_ = (torch.stack(parts) for parts in zip(*(dataset[i] for i in range(count)), strict=True))
@@ -32,11 +29,15 @@ def scene_figures(comparison: Comparison, *, count: int) -> list[Figure]:
         result = next((result for result in comparison.results if result.label == row.label), None)
         if result is not None:
             marks[row.label] = _marks(result.folder / "model.safetensors", images)
-    figures = []
+    rows = []
     for index in range(count):
         own = {label: mark[index] for label, mark in marks.items()}
-        figures.append(_scene(images[index, 0].numpy(), labels[index].numpy(), own, index))
-    return figures
+        rows.append(_panels(images[index, 0].numpy(), labels[index].numpy(), own))
+    caption = (
+        f"The first {count} test scenes, models of the first seed. White frame: to be marked. Blue: rightly marked. "
+        "Orange: wrongly marked; dashed: overlooked."
+    )
+    return Gallery(caption, rows)
 
 
 @torch.inference_mode()
@@ -44,45 +45,43 @@ def _marks(weights: Path, images: torch.Tensor) -> np.ndarray:
     return load_checkpoint(weights).model(images)[0].argmax(1).numpy()
 
 
-def _scene(image: np.ndarray, labels: np.ndarray, marks: Mapping[str, np.ndarray], index: int) -> Figure:
+def _panels(image: np.ndarray, labels: np.ndarray, marks: Mapping[str, np.ndarray]) -> list[Panel]:
     counted = labels != IGNORED
-    right = {label: int((mark == labels)[counted].sum()) for label, mark in marks.items()}
-    total = int(counted.sum())
-
-    def paint(theme: Theme) -> Canvas:
-        from matplotlib.figure import Figure as Canvas
-
-        lines = -(-(1 + len(marks)) // COLUMNS)
-        figure = Canvas(figsize=(6.4, 2.35 * lines), facecolor=theme.page, layout="constrained")
-        axes = figure.subplots(lines, COLUMNS, squeeze=False).flatten()
-        for empty in axes:
-            empty.axis("off")
-        _panel(axes[0], image, "to be marked", theme)
-        for cell in np.argwhere(labels == 1):
-            _frame(axes[0], cell, theme.truth, "-")
-        for place, (label, mark) in zip(axes[1:], marks.items(), strict=False):
-            _panel(place, image, f"{label}: {right[label]} of {total} right", theme)
-            for cell in np.argwhere(counted & (mark == 1)):
-                _frame(place, cell, theme.good if labels[tuple(cell)] == 1 else theme.bad, "-")
-            for cell in np.argwhere(counted & (mark == 0) & (labels == 1)):
-                _frame(place, cell, theme.bad, (0, (2, 1.5)))
-        return figure
-
-    said = "; ".join(f"{label} {count} of {total} cells right" for label, count in right.items())
-    key = "Blue: rightly marked; orange: wrongly marked; dashed: overlooked"
-    caption = f"Test scene {index + 1}. {key}. Models of the first seed."
-    return Figure(caption, f"Scene of 4 by 4 items with marks: {said}", *draw(paint))
+    asked = _Drawing(image)
+    for cell in np.argwhere(labels == 1):
+        asked.frame(cell, ASKED)
+    panels = [Panel("to be marked", "", asked.png())]
+    for label, mark in marks.items():
+        drawing = _Drawing(image)
+        for cell in np.argwhere(counted & (mark == 1)):
+            drawing.frame(cell, RIGHT if labels[tuple(cell)] == 1 else WRONG)
+        for cell in np.argwhere(counted & (mark == 0) & (labels == 1)):
+            drawing.frame(cell, WRONG, dashed=True)
+        right = int((mark == labels)[counted].sum())
+        panels.append(Panel(label, f"{right} of {int(counted.sum())} right", drawing.png()))
+    return panels
 
 
-def _panel(axes: Axes, image: np.ndarray, title: str, theme: Theme) -> None:
-    axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_title(title, color=theme.text, fontsize=12, parse_math=False)
+class _Drawing:
+    """The enlarged scene, with frames inside cells."""
 
+    def __init__(self, image: np.ndarray) -> None:
+        grey = Image.fromarray((255 * image).round().astype(np.uint8))
+        self.image = grey.resize((ZOOM * grey.width, ZOOM * grey.height), Image.Resampling.NEAREST).convert("RGB")
+        self.pen = ImageDraw.Draw(self.image)
 
-def _frame(axes: Axes, cell: np.ndarray, colour: str, style: str | tuple[int, tuple[float, float]]) -> None:
-    from matplotlib.patches import Rectangle
+    def frame(self, cell: np.ndarray, colour: str, *, dashed: bool = False) -> None:
+        side, gap, width = ZOOM * CELL, ZOOM // 2, ZOOM - 2
+        top, left = (side * int(number) + gap for number in cell)
+        length = side - 2 * gap
+        dash = 2 * width if dashed else length
+        for start in range(0, length, 2 * dash):
+            stop = min(start + dash, length) - 1
+            for offset in (0, length - width):
+                self.pen.rectangle((left + start, top + offset, left + stop, top + offset + width - 1), fill=colour)
+                self.pen.rectangle((left + offset, top + start, left + offset + width - 1, top + stop), fill=colour)
 
-    row, column = (int(number) for number in cell)
-    corner = (column * CELL + 0.6, row * CELL + 0.6)
-    size = CELL - 2.2
-    axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=colour, linewidth=2.2, linestyle=style))
+    def png(self) -> bytes:
+        buffer = io.BytesIO()
+        self.image.save(buffer, format="png", optimize=True)
+        return buffer.getvalue()

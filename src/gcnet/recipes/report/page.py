@@ -24,6 +24,23 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A small picture that looks the same on every screen, with a name and a remark under it."""
+
+    name: str
+    remark: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Rows of panels."""
+
+    caption: str
+    rows: Sequence[Sequence[Panel]]
+
+
+@dataclass(frozen=True)
 class Table:
     """Texts only; `shade` gives rows a muted look (the yardstick)."""
 
@@ -34,12 +51,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what it is about, findings, a table, remarks, pictures, and a second table folded away."""
+    """A heading, what it is about, findings, a table, remarks, pictures, and a table folded away."""
 
     title: str
     lead: str = ""
     sentences: Sequence[str] = ()
     table: Table | None = None
+    gallery: Gallery | None = None
     figures: Sequence[Figure] = ()
     details: Table | None = None
     details_title: str = ""

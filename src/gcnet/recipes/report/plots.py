@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one screen; `page` equals the page's background. The last three lie on black pictures."""
+    """Colours of one screen; `page` equals the page's background."""
 
     page: str
     text: str
@@ -25,13 +25,10 @@ class Theme:
     line: str
     first: str
     second: str
-    good: str
-    bad: str
-    truth: str
 
 
-LIGHT = Theme("#ffffff", "#1c2530", "#5b6775", "#dde3ea", "#0b62b8", "#d9822b", "#4aa8ff", "#ff9d42", "#ffffff")
-DARK = Theme("#14181d", "#e6eaef", "#9aa6b3", "#2c343d", "#6cb2f5", "#f0a860", "#4aa8ff", "#ff9d42", "#ffffff")
+LIGHT = Theme("#ffffff", "#1c2530", "#5b6775", "#dde3ea", "#0b62b8", "#d9822b")
+DARK = Theme("#14181d", "#e6eaef", "#9aa6b3", "#2c343d", "#6cb2f5", "#f0a860")
 
 
 def draw(paint: Callable[[Theme], Canvas]) -> tuple[bytes, bytes]:
