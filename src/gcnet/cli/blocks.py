@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 WIDTHS = (256, 1024, 2048)
-WIDE = 120  # from so many columns on the table also says in words what a block is
+WIDE = 130  # from so many columns on the table also says in words what a block is
 
 
 def blocks() -> None:
@@ -17,7 +17,7 @@ def blocks() -> None:
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = max(console.width, WIDE)
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("block", *(["what it is"] if console.width >= WIDE else []), "paper", "complexity", "dims"):
         table.add_column(column, no_wrap=True)
     for width in WIDTHS:
