@@ -48,6 +48,15 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(gcnet_command, photos, tm
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 2
 
 
+def test_an_interruption_before_the_run_began_says_so(gcnet_command, photos, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gcnet.recipes.sources.load_classification", interrupted)
+    result = gcnet_command("train", "--data", photos, *SMALL, "--epochs", 1, "--runs", tmp_path)
+    assert (result.exit_code, result.stderr) == (1, "gcnet: interrupted; the run had not begun\n")
+
+
 def test_a_loss_that_is_not_a_number_is_exit_code_1_and_names_the_files(gcnet_command, photos, tmp_path, monkeypatch):
     nan = float("nan")
     monkeypatch.setattr(

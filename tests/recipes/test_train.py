@@ -9,8 +9,10 @@ import shutil
 import signal
 from dataclasses import replace
 
+import lightning
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors.torch import load_file
 
 import gcnet
@@ -19,6 +21,7 @@ from gcnet.recipes.folders import RunError
 from gcnet.recipes.loaders import eval_loader, train_loader
 from gcnet.recipes.settings import SettingsError, from_json
 from gcnet.recipes.sources import open_images, open_photographs
+from gcnet.recipes.train import prepare
 from gcnet.tasks import NonFiniteError
 from gcnet.tasks.task import Task
 
@@ -208,6 +211,27 @@ def test_a_folder_that_holds_something_is_refused_and_kept(settings):
     with pytest.raises(RunError, match="holds a run that is interrupted; go on with it by `gcnet train --resume"):
         train(settings)
     assert (settings.folder / "mine.txt").read_text() == "precious"
+
+
+def test_clipping_bounds_the_step_over_all_weights(changed):
+    plain = {"optimizer": "sgd", "lr": 1.0, "schedule": "constant", "warmup_epochs": 0.0, "weight_decay": 0.0}
+    clipped = changed(**plain, clip_norm=1e-6, epochs=1)
+    train(clipped)
+    lightning.seed_everything(0, verbose=False)
+    start = dict(prepare(clipped)[0].named_parameters())
+    end = _weights(clipped.folder)
+    moved = sum((end[f"model.{name}"] - value).square().sum() for name, value in start.items()).sqrt().item()
+    # three steps of Nesterov's momentum 0.9, each gradient of norm 1e-6 at most; float32 rounds the rest
+    assert 0 < moved < 3 * 1e-6 * (1 + 1.9 + 2.71)
+
+
+def test_more_devices_than_there_are_is_an_error_in_words(changed, monkeypatch):
+    def refuse(*_, **__):
+        raise MisconfigurationException("You requested gpu: [0, 1] but your machine only has: [0]")
+
+    monkeypatch.setattr(lightning, "Trainer", refuse)
+    with pytest.raises(RunError, match="devices=2, precision='32-true': You requested gpu"):
+        train(changed(devices=2))
 
 
 def test_a_loss_that_is_not_a_number_stops_with_step_and_files_and_keeps_the_last_checkpoint(settings, monkeypatch):

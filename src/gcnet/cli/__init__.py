@@ -7,12 +7,15 @@ from typing import Annotated
 import typer
 
 import gcnet
+from gcnet.cli.blocks import blocks
+from gcnet.cli.compare import compare
+from gcnet.cli.demo import demo
 from gcnet.cli.errors import reported
 from gcnet.cli.evaluate import evaluate
 from gcnet.cli.predict import predict
 from gcnet.cli.train import train
 
-COMMANDS = (train, evaluate, predict)
+COMMANDS = (demo, train, evaluate, predict, compare, blocks)
 
 app = typer.Typer(
     help="Global context for vision models: put context blocks into the model you have, train it, compare the blocks.",

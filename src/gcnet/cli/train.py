@@ -119,7 +119,9 @@ def train(
     try:
         result = run(settings, resume=resume is not None)
     except KeyboardInterrupt:
-        typer.echo(f"gcnet: interrupted; go on by: gcnet train --resume {settings.folder}", err=True)
+        began = (settings.folder / "settings.json").exists()
+        how = f"go on by: gcnet train --resume {settings.folder}" if began else "the run had not begun"
+        typer.echo(f"gcnet: interrupted; {how}", err=True)
         raise typer.Exit(1) from None
     say_run(result.folder, result.summary)
 

@@ -1,4 +1,4 @@
-"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`; each is also a command.
+"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`, `demo`; each is also a command.
 
 They load on first use, so that `gcnet --help` does not wait for torch. Each function has the name of its module;
 `gcnet.recipes.train` is always the function, and `from gcnet.recipes.train import Run` still reaches the module.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gcnet.recipes.compare import compare as compare
+    from gcnet.recipes.demo import demo as demo
     from gcnet.recipes.evaluate import evaluate as evaluate
     from gcnet.recipes.predict import predict as predict
     from gcnet.recipes.train import Run as Run
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 from gcnet.recipes.settings import Settings as Settings
 
-__all__ = ["Run", "Settings", "compare", "evaluate", "predict", "train"]
+__all__ = ["Run", "Settings", "compare", "demo", "evaluate", "predict", "train"]
 
 
 class _Function:
@@ -37,6 +38,7 @@ class _Function:
 
 class _Recipes(ModuleType):
     compare = _Function("compare")
+    demo = _Function("demo")
     evaluate = _Function("evaluate")
     predict = _Function("predict")
     train = _Function("train")

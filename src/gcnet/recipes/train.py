@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from gcnet.checkpoints import save_checkpoint
@@ -149,25 +150,25 @@ def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> N
     shown = progress and sys.stdout.isatty()
     if shown:
         callbacks.append(RichProgressBar())
-    trainer = lightning.Trainer(
-        accelerator="auto",
-        devices=settings.devices,
-        strategy="auto" if settings.devices == 1 else "ddp_spawn",
-        max_epochs=settings.epochs,
-        precision=settings.precision,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        gradient_clip_val=settings.clip_norm or None,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_model_summary=False,
-        enable_progress_bar=shown,
-        default_root_dir=folder,
-    )
     last = folder / "checkpoints" / "last.ckpt"
     handler = signal.getsignal(signal.SIGINT)
     try:
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            devices=settings.devices,
+            strategy="auto" if settings.devices == 1 else "ddp_spawn",
+            max_epochs=settings.epochs,
+            precision=settings.precision,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            gradient_clip_val=settings.clip_norm or None,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_model_summary=False,
+            enable_progress_bar=shown,
+            default_root_dir=folder,
+        )
         trainer.fit(
             task,
             datamodule=RunData(source, settings),
@@ -176,6 +177,8 @@ def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> N
         )
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from stop
+    except MisconfigurationException as error:  # such as more devices than there are
+        raise RunError(f"devices={settings.devices}, precision={settings.precision!r}: {error}") from error
     except torch.multiprocessing.ProcessRaisedException as error:
         raise RunError(
             f"one of the {settings.devices} processes failed: {str(error).strip().splitlines()[-1]}"
