@@ -53,6 +53,7 @@ def per_class(confusion: Tensor) -> list[dict[str, float]]:
     A class without images (predictions) has recall (precision) 0.
 
     Example:
+        >>> import torch
         >>> per_class(torch.tensor([[3, 1], [0, 4]]))[0]
         {'precision': 1.0, 'recall': 0.75, 'f1': 0.8571428571428571, 'images': 4}
     """
