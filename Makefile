@@ -37,7 +37,7 @@ docs: $(INSTALLED)
 
 clean:
 	rm -rf $(VENV) site dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Remade when the dependencies change; the package itself is installed in place.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -8,6 +8,7 @@ import pytest
 import typer
 from mktestdocs import check_md_file, grab_code_blocks
 
+import gcnet
 from gcnet.blocks import CATALOGUE, list_blocks
 from gcnet.blocks.catalogue import block_options
 from gcnet.cli import app
@@ -54,6 +55,12 @@ def test_the_table_of_blocks_is_that_of_the_catalogue():
         assert re.findall(r"`(\w+)`", options) == known, name
         assert cost.strip().split(";")[0] == CATALOGUE[name].complexity, name
         assert re.findall(r"(\d)D", dims) == [str(n) for n in CATALOGUE[name].dims], name
+
+
+def test_the_reference_has_an_entry_for_every_public_name():
+    entries = re.findall(r"^::: gcnet\.(\S+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+    assert set(gcnet.__all__) - {"__version__", "blocks", "ops"} <= set(entries)
+    assert {name.split(".")[0] for name in entries} >= {"blocks", "ops"}
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
