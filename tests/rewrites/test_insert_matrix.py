@@ -54,3 +54,24 @@ def test_every_position_and_unit(models, family, position):
         assert torch.equal(outputs(result, x), before)
         awake(result, gcnet.inserted(result))
         assert not torch.equal(outputs(result, x), before)
+
+
+BLOCKS = gcnet.list_blocks()
+COVER = [(family, BLOCKS[i % len(BLOCKS)]) for i, family in enumerate(FAMILIES)]  # every family and every block
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "block"), COVER)
+def test_compiles_to_one_graph_and_exports(family, block):
+    torch._dynamo.reset()
+    model = build(family)
+    result = gcnet.insert(getattr(model, "backbone", model), block, **SMALL.get(block, {}))
+    awake(result, gcnet.inserted(result))
+    x = torch.randn(2, 3, 64, 64)
+
+    def flat(value):
+        return torch.cat([v.flatten() for v in value.values()]) if isinstance(value, dict) else value
+
+    expected = flat(result(x)).detach()
+    torch.testing.assert_close(flat(torch.compile(result, backend="eager", fullgraph=True)(x)).detach(), expected)
+    torch.testing.assert_close(flat(torch.export.export(result, (x,)).module()(x)).detach(), expected)
