@@ -69,8 +69,8 @@ def _of_cue(cue: Comparison) -> str:
     unhelped = [row for row in rows if row not in helped]
     scores = ", ".join(_score(row) for row in rows)
     if not helped or best is None:
-        return f"None of the global blocks ({scores}) is clearly better than no block ({_score(none)}) here."
-    text = f"With one context for all cells: {scores}; without a block: {_score(none)}."
+        return f"None of the global blocks ({scores}) is clearly better than no block ({_percent(none)}) here."
+    text = f"With one context for all cells: {scores}; without a block: {_percent(none)}."
     if unhelped:
         text += f" Not clearly better than no block: {', '.join(row.label.upper() for row in unhelped)}."
     ahead = paired(nl, best)
@@ -89,11 +89,11 @@ def _of_mirror(mirror: Comparison) -> str:
     if own_context_needed(mirror):
         return (
             f"Only the block with a context for each cell can pick the partner: {_score(nl)}. The best with one "
-            f"context for all cells is {_score(best)}; without a block: {_score(none)}."
+            f"context for all cells is {_score(best)}; without a block: {_percent(none)}."
         )
     return (
         f"A context for each cell ({_score(nl)}) is not clearly better than one for all cells ({_score(best)}) here; "
-        f"without a block: {_score(none)}."
+        f"without a block: {_percent(none)}."
     )
 
 
@@ -119,7 +119,8 @@ def _best(rows: list[Row]) -> Row | None:
 
 
 def _score(row: Row) -> str:
-    if row.accuracy is None:
-        return f"{row.label} unfinished"
-    name = row.label if row.label == "none" else row.label.upper()
-    return f"{name} {100 * row.accuracy.value:.1f} %"
+    return f"{row.label.upper()} {_percent(row)}"
+
+
+def _percent(row: Row) -> str:
+    return f"{100 * row.accuracy.value:.1f} %" if row.accuracy else "unfinished"

@@ -71,10 +71,12 @@ def comparison_figures(comparison: Comparison) -> list[Figure]:
     training = {row.label: row.cost.training for row in comparison.rows}
     inference = {row.label: row.cost.inference for row in comparison.rows}
     time = draw(lambda theme: time_plot(theme, training, inference))
+    several = any(mean.count > 1 for mean in means.values())
+    key = "Diamond: mean; dots: seeds; bar: 95 % interval of the mean." if several else "One seed each."
     said = "; ".join(f"{label} {_percent(mean)}" for label, mean in means.items())
     times = "; ".join(f"{label} {_ratio(training[label])} and {_ratio(inference[label])}" for label in training)
     return [
-        Figure("Diamond: mean; dots: seeds; bar: 95 % interval of the mean.", f"{metric}, percent: {said}", *accuracy),
+        Figure(key, f"{metric}, percent: {said}", *accuracy),
         Figure(
             "Median time of one batch, all variants in turn in the same process; whiskers: 95 % interval.",
             f"training step and inference as multiples of {comparison.rows[0].label}: {times}",

@@ -98,7 +98,7 @@ def time_plot(theme: Theme, training: Mapping[str, Timing], inference: Mapping[s
 def _canvas(theme: Theme, rows: int) -> tuple[Canvas, Axes]:
     from matplotlib.figure import Figure as Canvas
 
-    figure = Canvas(figsize=(6.4, 1.3 + 0.42 * rows), facecolor=theme.page, layout="constrained")
+    figure = Canvas(figsize=(4.8, 1.1 + 0.36 * rows), facecolor=theme.page, layout="constrained")
     axes = figure.add_subplot(facecolor=theme.page)
     axes.tick_params(colors=theme.soft, labelcolor=theme.text, length=0, labelsize=11)
     axes.grid(axis="x", color=theme.line)
@@ -117,5 +117,5 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
 
 def _png(figure: Canvas, theme: Theme) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=160, facecolor=theme.page)
+    figure.savefig(buffer, format="png", dpi=200, facecolor=theme.page)
     return buffer.getvalue()
