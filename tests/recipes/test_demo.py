@@ -1,6 +1,5 @@
 """The demo on a handful of scenes: two comparisons, one page."""
 
-import functools
 import sys
 from dataclasses import replace
 
@@ -24,7 +23,7 @@ def shown(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "SCENE_COUNTS", {"train": 32, "val": 8, "test": 16})
         patch.setattr(demo_module, "plan", one_epoch)
-        patch.setattr(demo_module, "compare", functools.partial(compare, cost_rounds=1))
+        patch.setattr(demo_module, "compare", lambda own, **options: compare(own, **{**options, "cost_rounds": 1}))
         first = demo(quick=True, runs=folder, progress=False)
     return folder, first
 

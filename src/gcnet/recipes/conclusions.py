@@ -98,13 +98,12 @@ def _of_mirror(mirror: Comparison) -> str:
 
 
 def _of_cost(cue: Comparison) -> str:
-    parts, plain = [], cue.rows[0].cost
-    for row in cue.rows[1:]:
-        size = f"{row.added_parameters:+,} parameters and {100 * row.added_macs / plain.macs:+.1f} % MACs"
-        times = f"training step ×{row.cost.training.ratio.value:.2f}, inference ×{row.cost.inference.ratio.value:.2f}"
-        parts.append(f"{row.label.upper()} {size}, {times}")
-    listed = "; ".join(parts)
-    return f"Two blocks, against the model without: {listed}. On larger maps NL's share grows."
+    plain = cue.rows[0].cost
+    added = [
+        f"{row.label.upper()} {row.added_parameters:,} parameters and {100 * row.added_macs / plain.macs:.1f} % MACs"
+        for row in (cue.row("gc"), cue.row("nl"))
+    ]
+    return f"Two blocks add to the model: {', '.join(added)}; on larger maps the share of NL grows."
 
 
 def _clear(difference: Mean | None) -> bool:

@@ -40,7 +40,7 @@ def plan(*, quick: bool = False, items: str = "digits", runs: Path = Path("runs"
             task="scenes",
             data=task if items == "digits" else f"{task}/{items}",
             model="scenes",
-            epochs=8 if quick else 15,
+            epochs=6 if quick else 10,
             batch_size=64,
             lr=4e-3,
             weight_decay=1e-3,
@@ -73,7 +73,14 @@ def demo(
     settings, seeds = plan(quick=quick, items=items, runs=runs)
     kind = ("quick" if quick else "full") + ("" if items == "digits" else f"-{items}")
     comparisons = {
-        task: compare(own, blocks=BLOCKS, seeds=seeds, name=f"demo/{kind}/{task}", progress=progress)
+        task: compare(
+            own,
+            blocks=BLOCKS,
+            seeds=seeds,
+            name=f"demo/{kind}/{task}",
+            cost_rounds=10 if quick else 30,
+            progress=progress,
+        )
         for task, own in settings.items()
     }
     said = conclusions(comparisons["cue"], comparisons["mirror"])
