@@ -134,6 +134,8 @@ def test_half_precision_errs_at_most_twice_as_much_as_the_reference(pairwise, dt
     fast, plain = attend(pairwise, tensors, 0.3), attend(pairwise, tensors, 0.3, ops.nonlocal_attend_reference)
     assert fast.dtype == dtype
     assert relative(fast, exact) <= 2 * relative(plain, exact) + torch.finfo(dtype).eps
+    if "gaussian" not in pairwise:  # only the result is rounded; the fused softmax kernels round the weights too
+        assert relative(fast, exact) <= torch.finfo(dtype).eps / 2
 
 
 @pytest.mark.parametrize("pairwise", ["dot_product", "concatenation"])
