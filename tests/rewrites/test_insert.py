@@ -266,6 +266,13 @@ def test_sync_batch_norm_conversion_keeps_the_blocks():
         torch.testing.assert_close(converted(x), before)
 
 
+def test_a_block_that_a_tool_cut_off_is_reported():
+    model = gcnet.insert(Net().eval(), at="encoder.stage1.conv_in.1", reduction=4)
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    with pytest.raises(RewriteError, match=r"'encoder.stage1.conv_in.1.context' is no longer called: .* SyncBatchNorm"):
+        gcnet.inserted(converted)
+
+
 def test_hooks_of_others_on_the_same_module_are_kept():
     model = Net().eval()
     calls = []
@@ -407,7 +414,7 @@ def test_a_model_compiled_in_place_or_scripted_is_named():
         gcnet.insert(model, at="act")
     with pytest.warns(FutureWarning, match="torch.jit.script"):
         scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 8, 1)))
-    with pytest.raises(TypeError, match=r"is scripted \(TorchScript\); insert first"):
+    with pytest.raises(TypeError, match=r"is scripted \(TorchScript\); insert into the eager model"):
         gcnet.insert(scripted, at="0")
 
 

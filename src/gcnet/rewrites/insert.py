@@ -12,7 +12,7 @@ from gcnet.blocks.catalogue import check_options, entry
 from gcnet.rewrites import families, record
 from gcnet.rewrites.errors import RewriteError
 from gcnet.rewrites.globs import match_modules
-from gcnet.rewrites.places import Place, attach, output_of
+from gcnet.rewrites.places import Place, attach, is_called, output_of
 from gcnet.rewrites.probe import probe
 
 BuildBlock = Callable[[int], nn.Module]
@@ -101,8 +101,21 @@ def insert(
 
 
 def inserted(model: nn.Module) -> dict[str, nn.Module]:
-    """The blocks that `insert` put into a model, by name, in the model's order (also inside a larger model)."""
-    return {name: module for name, module in model.named_modules() if getattr(module, "gcnet_inserted", False)}
+    """The blocks that `insert` put into a model, by name, in the model's order (also inside a larger model).
+
+    Raises:
+        RewriteError: a block is still in the model but is no longer called, because a tool replaced the module that
+            carried it (as `SyncBatchNorm.convert_sync_batchnorm` does with a norm that was chosen by `at`).
+    """
+    blocks = {name: module for name, module in model.named_modules() if hasattr(module, "gcnet_side")}
+    for name, block in blocks.items():
+        host = name.rpartition(".")[0]
+        if not is_called(model.get_submodule(host), str(block.gcnet_side)):
+            raise RewriteError(
+                f"the block {name!r} is no longer called: {host!r} was replaced by a new "
+                f"{type(model.get_submodule(host)).__name__} after the insertion; insert again into the converted model"
+            )
+    return blocks
 
 
 def _check_model(model: nn.Module) -> None:
@@ -112,7 +125,7 @@ def _check_model(model: nn.Module) -> None:
         kind = type(module)
         label = f"module {name!r} of the model" if name else "the model"
         if isinstance(module, torch.jit.ScriptModule):
-            raise TypeError(f"{label} is scripted (TorchScript); insert first, then call torch.jit.script")
+            raise TypeError(f"{label} is scripted (TorchScript); insert into the eager model that it was made from")
         if kind.__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
             raise TypeError(f"{label} is compiled; insert first, then call torch.compile")
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -230,7 +243,7 @@ def _like(model: nn.Module, place: Place, block: nn.Module) -> nn.Module:
     if any(p.ndim == 4 and _channels_last(p) for p in parameters):
         block = block.to(memory_format=torch.channels_last)
     block.train(host.training)
-    block.gcnet_inserted = True  # type: ignore[assignment]
+    block.gcnet_side = place.side  # type: ignore[assignment]
     return block
 
 

@@ -82,6 +82,13 @@ def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
     host.add_module(place.child, block)
 
 
+def is_called(host: nn.Module, side: str) -> bool:
+    """Whether a host still passes its output, or its input, through the block it carries."""
+    if side == "output" and type(host).forward is not nn.Sequential.forward:
+        return _HOOK_ID in host._forward_hooks
+    return side != "input" or _HOOK_ID in host._forward_pre_hooks
+
+
 def pass_output_through(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
     """Forward hook: the module's output goes through the block it carries."""
     return module.get_submodule(AFTER)(output)
