@@ -218,6 +218,7 @@ def test_maps_that_do_not_fit_are_named(name):
     [
         (GlobalContext, {"reduction": 33}, "reduction=33 leaves no hidden channel for channels=32; use at most 32"),
         (GlobalContext, {"reduction": 1.5}, "reduction=1.5 is not allowed; give a positive int"),
+        (GlobalContext, {"hidden": 4, "transform": "linear"}, "hidden=4 does not go with transform='linear'"),
         (GlobalContext, {"hidden": 0}, "hidden=0 is not allowed; give a positive int, or None"),
         (GlobalContext, {"pool": "max"}, "pool='max' is unknown; use one of 'attention', 'average'"),
         (GlobalContext, {"fusion": "mul"}, "fusion='mul' is unknown; use one of 'add', 'scale', 'both'"),

@@ -83,6 +83,10 @@ class ContextBlock(nn.Module):
         check_choice("fusion", fusion, get_args(Fusion))
         check_choice("activation", activation, (*ACTIVATIONS, None))
         check_choice("gate", gate, get_args(Gate))
+        if hidden is not None and transform == "linear":
+            raise ValueError(
+                f"hidden={hidden} does not go with transform='linear', which has no hidden layer; leave it out"
+            )
         self.channels, self.pool, self.fusion, self.gate = channels, pool, fusion, gate
         self.key = nn.Linear(channels, 1, device=device, dtype=dtype) if pool == "attention" else None
 
