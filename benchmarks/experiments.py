@@ -21,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", choices=["scenes", "garments"], nargs="?")
     parser.add_argument("--data", help="the folder of garments")
+    parser.add_argument("--seeds", default="0,1,2", help="for the garments")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     if arguments.experiment is None:
@@ -30,7 +31,7 @@ def main() -> None:
     elif arguments.data is None:
         parser.error("garments needs --data DIR")
     else:
-        garments(arguments.data, arguments.runs)
+        garments(arguments.data, arguments.runs, [int(seed) for seed in arguments.seeds.split(",")])
 
 
 def scenes(runs: Path) -> None:
@@ -40,7 +41,7 @@ def scenes(runs: Path) -> None:
     write("scenes", rows, "gcnet demo: scenes of real digits, balanced accuracy", "\n\n".join([found.meaning, *parts]))
 
 
-def garments(data: str, runs: Path) -> None:
+def garments(data: str, runs: Path, seeds: list[int]) -> None:
     settings = Settings(
         data=data,
         model="timm/tf_efficientnet_lite0",
@@ -50,7 +51,7 @@ def garments(data: str, runs: Path) -> None:
         cache=True,
         runs=runs,
     )
-    comparison = compare(settings, blocks=("none", "se", "gc"), seeds=3, name="clothing")
+    comparison = compare(settings, blocks=("none", "se", "gc"), seeds=seeds, name="clothing")
     about = "Garments (10 classes, 3,068 photographs): EfficientNet-Lite0 from ImageNet weights, 5 epochs at 128 px"
     write("garments", rows_of(comparison), about, table(comparison))
 

@@ -36,7 +36,7 @@ def compare(
     blocks: Sequence[str] = ("none", "se", "snl", "gc", "nl"),
     axis: str | None = None,
     values: Sequence[Any] | None = None,
-    seeds: int = 3,
+    seeds: int | Sequence[int] = 3,
     name: str = "compare",
     cost_rounds: int = 30,
     cost_seconds: float = 60.0,
@@ -54,7 +54,7 @@ def compare(
         blocks: the variants, "none" for the model without a block; the first (or "none") is the yardstick.
         axis: instead of blocks, an argument of `insert` or an option of `settings.block` to vary.
         values: the values on that axis.
-        seeds: how many; they are `settings.seed`, `settings.seed + 1`, ...
+        seeds: how many (`settings.seed`, `settings.seed + 1`, ...), or which.
         name: of the folder under `settings.runs`.
         cost_rounds: rounds in which training steps and inference of all variants are timed side by side.
         cost_seconds: no round starts after so many seconds, for each of the two.
@@ -67,13 +67,14 @@ def compare(
         SettingsError, ValueError, TypeError: a variant cannot be built; said before any training.
         RunError: a folder holds a run with other settings; said before any training.
     """
-    if seeds < 1:
-        raise SettingsError(f"seeds={seeds!r}: allowed are whole numbers from 1")
+    chosen = range(settings.seed, settings.seed + seeds) if isinstance(seeds, int) else seeds
+    if not chosen:
+        raise SettingsError(f"seeds={seeds!r}: allowed are whole numbers from 1, or a list of seeds")
     require_report()
     variants = make_variants(settings, blocks=blocks, axis=axis, values=values)
     planned = [
         (variant, replace(variant.settings, seed=seed, name=f"{name}/{variant.folder}/seed{seed}"))
-        for seed in range(settings.seed, settings.seed + seeds)
+        for seed in chosen
         for variant in variants
     ]
     for _, run in planned:

@@ -12,7 +12,7 @@ sorted by falling b: sum_j ReLU(a_i + b_j) g_j = sum over the prefix of (a_i + b
 B images, P queries, Q keys, N blocks of K keys, M = B N, V channels; a table of R = 2 N K rows.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ class ReluSum(torch.autograd.Function):
 
     @staticmethod
     def forward(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor, factor: float) -> Tensor:
-        return active_sums(a_BP, b_BQ, g_BQV, factor)[0]
+        return weighted_sums(prefix_sums(b_BQ, g_BQV, factor), a_BP)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: Tensor) -> None:
@@ -52,57 +52,86 @@ class ReluSum(torch.autograd.Function):
         need_a, need_b, need_g, _ = ctx.needs_input_grad
         grad_a = grad_b = grad_g = None
         if need_a:
-            _, active_g_BPV, some_BP = active_sums(a_BP, b_BQ, g_BQV, ctx.factor)
-            grad_a = (grad_BPV * active_g_BPV).sum(2) * some_BP
+            grad_a = dot_sums(prefix_sums(b_BQ, g_BQV, ctx.factor), a_BP, grad_BPV)
         if need_b or need_g:
-            grad_g, active_grad_BQV, some_BQ = active_sums(b_BQ, a_BP, grad_BPV, ctx.factor)
-            grad_b = (g_BQV * active_grad_BQV).sum(2) * some_BQ
+            over_queries = prefix_sums(a_BP, grad_BPV, ctx.factor)
+            grad_g = weighted_sums(over_queries, b_BQ)
+            grad_b = dot_sums(over_queries, b_BQ, g_BQV)
         return grad_a, grad_b, grad_g, None
 
 
-def active_sums(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor, factor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """For every i the sums over the keys with a_i + b_j > 0 of factor (a_i + b_j) g_j and of factor g_j.
+class PrefixSums(NamedTuple):
+    """Sums over the j largest keys, for every j: row 2 (j - 1) of the table holds sum g, the next row sum (b - c) g."""
 
-    Returns both sums (B, P, V) and, as 0 or 1 (B, P), whether any key was active: where none was, the second is void.
-    """
+    table_BRV: Tensor
+    minus_BQ: Tensor
+    c_BN: Tensor
+
+
+def prefix_sums(b_BQ: Tensor, g_BQV: Tensor, factor: float) -> PrefixSums:
+    """The table of all prefixes of the keys sorted by falling b, times factor."""
     B, Q = b_BQ.shape
     V = g_BQV.shape[2]
     N = (Q + BLOCK - 1) // BLOCK
-    falling_BQ, order_BQ = b_BQ.neg().sort(dim=1)
-    count_BP = torch.searchsorted(falling_BQ.detach(), a_BP.detach().contiguous())
+    minus_BQ, order_BQ = b_BQ.neg().sort(dim=1)
 
     # Rows that fill the last block are repeats of row 0; they stand behind every real key, so no prefix contains them.
+    # Behind the keys of a block there is room for two rows more: the sums over all blocks before.
     pad = N * BLOCK - Q
-    g_MKV = take_rows(g_BQV, F.pad(order_BQ, (0, pad))).view(B * N, BLOCK, V)
-    b_BNK = F.pad(falling_BQ.neg(), (0, pad)).view(B, N, BLOCK)
+    b_BNK = F.pad(minus_BQ.neg(), (0, pad)).view(B, N, BLOCK)
     c_BN = b_BNK[:, :, 0].detach()
-
-    # Inside the blocks: prefix sums of g and of (b - c) g, both by one triangular product.
-    lower_KK = torch.full((BLOCK, BLOCK), factor, dtype=g_BQV.dtype, device=g_BQV.device).tril()
+    rows_BNK = F.pad(F.pad(order_BQ, (0, pad)).view(B, N, BLOCK), (0, 2))
+    g_MKV = take_rows(g_BQV, rows_BNK.flatten(1)).view(B * N, BLOCK + 2, V)
     tilt_MK = (b_BNK - c_BN[:, :, None]).view(B * N, BLOCK)
-    both_M2KK = torch.stack([lower_KK.expand(B * N, -1, -1), lower_KK * tilt_MK[:, None]], dim=1).flatten(1, 2)
-    sums_BN2KV = torch.bmm(both_M2KK, g_MKV).view(B, N, 2, BLOCK, V)
 
     # Over the blocks: moving the reference point from c_n to c_{n+1} tilts all that came before by c_n - c_{n+1} >= 0.
-    total_BN2V = sums_BN2KV[:, :, :, -1]
+    total_M2K = F.pad(factor * torch.stack([torch.ones_like(tilt_MK), tilt_MK], dim=1), (0, 2))
+    total_BN2V = torch.bmm(total_M2K, g_MKV).view(B, N, 2, V)
     plain_BNV = running_sum(total_BN2V[:, :, 0])
     step_BN = F.pad(c_BN[:, :-1] - c_BN[:, 1:], (0, 1))
     tilted_BNV = running_sum(total_BN2V[:, :, 1] + step_BN[:, :, None] * plain_BNV)
     before_BN2V = F.pad(torch.stack([plain_BNV, tilted_BNV], dim=2)[:, :-1], (0, 0, 0, 0, 1, 0))
-    table_BRV = sums_BN2KV.add_(before_BN2V[:, :, :, None]).view(B, N * 2 * BLOCK, V)
 
-    # The prefix of query i ends with key count_i - 1. With count_i = 0 the first row is read: its tilted sum is 0 by
-    # itself (c is its own b), and its plain sum counts for nothing.
-    last_BP = (count_BP - 1).clamp_min(0)
-    some_BP = (count_BP > 0).to(g_BQV.dtype)
-    block_BP = last_BP // BLOCK
-    row_BP = last_BP + block_BP * BLOCK
-    active_BPV = take_rows(table_BRV, row_BP)
-    above_BP = (a_BP + c_BN.gather(1, block_BP)) * some_BP
-    weighted_BPV = torch.addcmul(take_rows(table_BRV, row_BP + BLOCK), above_BP[:, :, None], active_BPV)
-    if torch.is_grad_enabled():  # second derivatives: the first row is 0 in value only, since c carries no gradient
-        weighted_BPV = weighted_BPV * some_BP[:, :, None]
-    return weighted_BPV, active_BPV, some_BP
+    # Inside the blocks: one triangular product adds up g, (b - c) g and what came before.
+    before_M2V = before_BN2V.view(B * N, 2, V)
+    if torch.is_grad_enabled():  # second derivatives need the rows as they were
+        g_MKV = torch.cat([g_MKV[:, :BLOCK], before_M2V], dim=1)
+    else:
+        g_MKV[:, BLOCK:] = before_M2V
+    lower_KK = torch.full((BLOCK, BLOCK), factor, dtype=g_BQV.dtype, device=g_BQV.device).tril()
+    inside_MK2K = torch.stack([lower_KK.expand(B * N, -1, -1), lower_KK * tilt_MK[:, None]], dim=2)
+    last_22 = torch.eye(2, dtype=g_BQV.dtype, device=g_BQV.device)
+    sums_MK2K = torch.cat([inside_MK2K, last_22.expand(B * N, BLOCK, -1, -1)], dim=3)
+    table_BRV = torch.bmm(sums_MK2K.flatten(1, 2), g_MKV).view(B, N * 2 * BLOCK, V)
+    return PrefixSums(table_BRV, minus_BQ.detach(), c_BN)
+
+
+def weighted_sums(sums: PrefixSums, a_BP: Tensor) -> Tensor:
+    """sum over the keys with a_i + b_j > 0 of (a_i + b_j) g_j, (B, P, V)."""
+    last_BP, some_BP = _end_of_prefix(sums, a_BP)
+    above_BP = (a_BP + sums.c_BN.gather(1, last_BP // BLOCK)) * some_BP
+    if torch.is_grad_enabled() or a_BP.dtype != torch.float32:
+        plain_BPV, tilted_BPV = (take_rows(sums.table_BRV, 2 * last_BP + k) for k in (0, 1))
+        return above_BP[:, :, None] * plain_BPV + some_BP[:, :, None] * tilted_BPV
+    # The same two rows and two weights per query in one pass over memory.
+    B, R, V = sums.table_BRV.shape
+    start_B1 = torch.arange(B, device=a_BP.device)[:, None] * R
+    rows_S2 = torch.stack([2 * last_BP + start_B1, 2 * last_BP + start_B1 + 1], dim=2).view(-1, 2)
+    weights_S2 = torch.stack([above_BP, some_BP], dim=2).view(-1, 2)
+    table_RV = sums.table_BRV.view(B * R, V)
+    return F.embedding_bag(rows_S2, table_RV, mode="sum", per_sample_weights=weights_S2).view(*a_BP.shape, V)
+
+
+def dot_sums(sums: PrefixSums, a_BP: Tensor, other_BPV: Tensor) -> Tensor:
+    """other_i . (sum over the keys with a_i + b_j > 0 of g_j), (B, P)."""
+    last_BP, some_BP = _end_of_prefix(sums, a_BP)
+    return (other_BPV * take_rows(sums.table_BRV, 2 * last_BP)).sum(2) * some_BP
+
+
+def _end_of_prefix(sums: PrefixSums, a_BP: Tensor) -> tuple[Tensor, Tensor]:
+    """For every query the last key with a_i + b_j > 0 (0 if there is none), and as 0 or 1 whether there is one."""
+    count_BP = torch.searchsorted(sums.minus_BQ, a_BP.detach().contiguous())
+    return (count_BP - 1).clamp_min(0), (count_BP > 0).to(a_BP.dtype)
 
 
 def take_rows(table_BQV: Tensor, rows_BP: Tensor) -> Tensor:
