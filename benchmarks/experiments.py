@@ -1,6 +1,6 @@
 """The two training experiments: scenes of real digits (the full demo), and garments with pretrained EfficientNet-Lite0.
 
-    python benchmarks/experiments.py scenes
+    python benchmarks/experiments.py scenes [--quick]
     python benchmarks/experiments.py garments --data DIR      # an image folder with train, validation, test
 
 Both go on where they were interrupted; run again when finished they only write the results files. They take a quarter
@@ -22,23 +22,25 @@ def main() -> None:
     parser.add_argument("experiment", choices=["scenes", "garments"], nargs="?")
     parser.add_argument("--data", help="the folder of garments")
     parser.add_argument("--seeds", default="0,1,2", help="for the garments")
+    parser.add_argument("--quick", action="store_true", help="scenes: one seed, fewer epochs, as `make demo`")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     if arguments.experiment is None:
         print("experiments: long, skipped; name one: scenes or garments")
     elif arguments.experiment == "scenes":
-        scenes(arguments.runs)
+        scenes(arguments.runs, arguments.quick)
     elif arguments.data is None:
         parser.error("garments needs --data DIR")
     else:
         garments(arguments.data, arguments.runs, [int(seed) for seed in arguments.seeds.split(",")])
 
 
-def scenes(runs: Path) -> None:
-    found = demo(runs=runs)
+def scenes(runs: Path, quick: bool) -> None:
+    found = demo(runs=runs, quick=quick)
     parts = [f"## {task}\n\n{table(comparison)}" for task, comparison in found.comparisons.items()]
     rows = [row | {"task": task} for task, c in found.comparisons.items() for row in rows_of(c)]
-    write("scenes", rows, "gcnet demo: scenes of real digits, balanced accuracy", "\n\n".join([found.meaning, *parts]))
+    name, command = ("scenes_quick", "gcnet demo --quick") if quick else ("scenes", "gcnet demo")
+    write(name, rows, f"{command}: scenes of real digits, balanced accuracy", "\n\n".join([found.meaning, *parts]))
 
 
 def garments(data: str, runs: Path, seeds: list[int]) -> None:
