@@ -40,7 +40,7 @@ def plan(*, quick: bool = False, items: str = "digits", runs: Path = Path("runs"
             task="scenes",
             data=task if items == "digits" else f"{task}/{items}",
             model="scenes",
-            epochs=6 if quick else 10,
+            epochs=4 if quick else 6,
             batch_size=64,
             lr=4e-3,
             weight_decay=1e-3,
