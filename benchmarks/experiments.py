@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("experiment", choices=["scenes", "garments"], nargs="?")
     parser.add_argument("--data", help="the folder of garments")
     parser.add_argument("--seeds", default="0,1,2", help="for the garments")
-    parser.add_argument("--quick", action="store_true", help="scenes: one seed, fewer epochs, as `make demo`")
+    parser.add_argument("--quick", action="store_true", help="scenes: one seed, as `make demo`")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     arguments = parser.parse_args()
     if arguments.experiment is None:

@@ -9,7 +9,7 @@ import typer
 
 
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="One seed and fewer epochs: minutes, no intervals.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed instead of three: minutes, no intervals.")] = False,
     items: Annotated[str, typer.Option(help="What the scenes are made of: digits or fashion.")] = "digits",
     runs: Annotated[Path, typer.Option(help="The runs and the report are in RUNS/demo.")] = Path("runs"),
 ) -> None:
