@@ -6,8 +6,6 @@ import gc
 import json
 import os
 import platform
-import random
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,25 +34,6 @@ def environment() -> dict[str, Any]:
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
         "date": datetime.date.today().isoformat(),
     }
-
-
-def time_in_rounds(functions: Mapping[str, Callable[[], Any]], rounds: int, budget: float) -> dict[str, list[float]]:
-    """Seconds of each function, one call per round in random order; a first call of each is not counted."""
-    for function in functions.values():
-        function()
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    order, shuffle, began = list(functions), random.Random(0).shuffle, time.perf_counter()
-    gc.disable()
-    try:
-        while len(seconds[order[0]]) < rounds and (not seconds[order[0]] or time.perf_counter() - began < budget):
-            shuffle(order)
-            for name in order:
-                start = time.perf_counter()
-                functions[name]()
-                seconds[name].append(time.perf_counter() - start)
-    finally:
-        gc.enable()
-    return seconds
 
 
 def speed_up(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> Median:

@@ -6,8 +6,9 @@ import copy
 import gc
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -74,10 +75,23 @@ def time_side_by_side(
         raise ValueError(f"rounds={rounds} must be at least 1")
     copies = {name: copy.deepcopy(model).train(training) for name, model in models.items()}
     step = _training_step if training else _inference
-    for model in copies.values():  # the first pass allocates and chooses algorithms
-        step(model, images)
-    seconds: dict[str, list[float]] = {name: [] for name in copies}
-    order = list(copies)
+    seconds = time_in_rounds({name: partial(step, model, images) for name, model in copies.items()}, rounds, budget)
+    base = seconds[next(iter(models))]
+    return {
+        name: Timing(median_interval(own), median_interval([a / b for a, b in zip(own, base, strict=True)]))
+        for name, own in seconds.items()
+    }
+
+
+def time_in_rounds(functions: Mapping[str, Callable[[], object]], rounds: int, budget: float) -> dict[str, list[float]]:
+    """Seconds of each function, one call per round in a new random order; a first call of each is not counted.
+
+    No round starts after `budget` seconds, but one is always made.
+    """
+    for function in functions.values():  # the first call allocates and chooses algorithms
+        function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    order = list(functions)
     shuffle = random.Random(0).shuffle  # the library leaves the global generator alone
     began = time.perf_counter()
     collected = gc.isenabled()
@@ -87,16 +101,12 @@ def time_side_by_side(
             shuffle(order)
             for name in order:
                 start = time.perf_counter()
-                step(copies[name], images)
+                functions[name]()
                 seconds[name].append(time.perf_counter() - start)
     finally:
         if collected:
             gc.enable()
-    base = seconds[next(iter(models))]
-    return {
-        name: Timing(median_interval(own), median_interval([a / b for a, b in zip(own, base, strict=True)]))
-        for name, own in seconds.items()
-    }
+    return seconds
 
 
 def _inference(model: nn.Module, images: Tensor) -> None:
