@@ -49,5 +49,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	echo "make: gcnet needs Python 3.11 or newer with venv (Debian: apt install python3 python3-venv); found: $$(python3 --version 2>&1)"; \
 	exit 1
 	@echo "installing gcnet and its dependencies into $(VENV): some gigabytes, minutes, only when they change"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,report,demo,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,report,demo,export,dev]"
 	@touch $@

@@ -18,6 +18,9 @@ EXTRAS = {
     "matplotlib": "report",
     "jinja2": "report",
     "mlxtend": "demo",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
 }
 
 
