@@ -397,9 +397,9 @@ def test_misfits_are_named_with_what_would_fit(resnet, options, match):
     ("make", "match"),
     [
         (lambda m: "resnet18", "model is a str; expected a torch.nn.Module"),
-        (lambda m: torch.compile(m), "the model is compiled; insert first, then call torch.compile"),
+        (lambda m: torch.compile(m), "the model is compiled; give the eager model, then call torch.compile on the result"),
         (lambda m: nn.Sequential(torch.compile(m)), "module '0' of the model is compiled"),
-        (lambda m: nn.DataParallel(m), "the model is wrapped in DataParallel; insert into its .module"),
+        (lambda m: nn.DataParallel(m), "the model is wrapped in DataParallel; give its .module, then wrap the result"),
     ],
 )
 def test_models_that_must_come_first_are_named(resnet, make, match):
@@ -414,7 +414,7 @@ def test_a_model_compiled_in_place_or_scripted_is_named():
         gcnet.insert(model, at="act")
     with pytest.warns(FutureWarning, match="torch.jit.script"):
         scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 8, 1)))
-    with pytest.raises(TypeError, match=r"is scripted \(TorchScript\); insert into the eager model"):
+    with pytest.raises(TypeError, match=r"is scripted \(TorchScript\); give the eager model"):
         gcnet.insert(scripted, at="0")
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from gcnet.blocks.catalogue import check_options, entry
 from gcnet.rewrites import families, record
+from gcnet.rewrites.eager import check_model
 from gcnet.rewrites.errors import RewriteError
 from gcnet.rewrites.globs import match_modules
 from gcnet.rewrites.places import Place, attach, is_called, output_of
@@ -66,7 +67,7 @@ def insert(
         >>> list(inserted(model))
         ['layer3.0.context', 'layer3.1.context', 'layer4.0.context', 'layer4.1.context']
     """
-    _check_model(model)
+    check_model(model)
     build, default_stages, default_where = _builder(block, block_options)
     if at is not None:
         for name, value in (("stages", stages), ("where", where), ("position", position)):
@@ -116,20 +117,6 @@ def inserted(model: nn.Module) -> dict[str, nn.Module]:
                 f"{type(model.get_submodule(host)).__name__} after the insertion; insert again into the converted model"
             )
     return blocks
-
-
-def _check_model(model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
-    for name, module in model.named_modules():
-        kind = type(module)
-        label = f"module {name!r} of the model" if name else "the model"
-        if isinstance(module, torch.jit.ScriptModule):
-            raise TypeError(f"{label} is scripted (TorchScript); insert into the eager model that it was made from")
-        if kind.__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
-            raise TypeError(f"{label} is compiled; insert first, then call torch.compile")
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            raise TypeError(f"{label} is wrapped in {kind.__name__}; insert into its .module, then wrap the result")
 
 
 def _builder(block: str | BuildBlock, options: dict[str, Any]) -> tuple[BuildBlock, tuple[str, ...], str]:
