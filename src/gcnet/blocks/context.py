@@ -120,15 +120,10 @@ class ContextBlock(nn.Module):
         context_BC = self.context(x)
         out = x
         if self.scale is not None:
-            out = out * over_map(self._gate(self.scale(context_BC)), x)
+            out = out * over_map(open_gate(self.gate, self.scale(context_BC)), x)
         if self.add is not None:
             out = out + over_map(self.add(context_BC), x)
         return out
-
-    def _gate(self, t: Tensor) -> Tensor:
-        if self.gate == "identity":
-            return 2 * t.sigmoid()
-        return t.sigmoid() if self.gate == "sigmoid" else F.hardsigmoid(t)
 
     def extra_repr(self) -> str:
         gate = "" if self.scale is None else f", gate={self.gate}"
@@ -191,6 +186,13 @@ def zero_layer(layer: nn.Linear) -> None:
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def open_gate(gate: str, t: Tensor) -> Tensor:
+    """The gate of the scale branch: "sigmoid", "hard_sigmoid", or "identity" = 2 sigmoid."""
+    if gate == "identity":
+        return 2 * t.sigmoid()
+    return t.sigmoid() if gate == "sigmoid" else F.hardsigmoid(t)
 
 
 def over_map(t_BC: Tensor, x: Tensor) -> Tensor:
