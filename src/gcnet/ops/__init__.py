@@ -5,7 +5,11 @@ from gcnet.ops.attention_pool import attention_pool_reference as attention_pool_
 from gcnet.ops.average_pool import average_pool as average_pool
 from gcnet.ops.criss_cross import criss_cross as criss_cross
 from gcnet.ops.criss_cross import criss_cross_reference as criss_cross_reference
+from gcnet.ops.fuse import fuse as fuse
+from gcnet.ops.fuse import fuse_reference as fuse_reference
 from gcnet.ops.nonlocal_attend import PAIRWISE as PAIRWISE
 from gcnet.ops.nonlocal_attend import nonlocal_attend as nonlocal_attend
 from gcnet.ops.nonlocal_attend import nonlocal_attend_reference as nonlocal_attend_reference
 from gcnet.ops.nonlocal_attend import pairwise_weights as pairwise_weights
+from gcnet.ops.pooled_transform import pooled_transform as pooled_transform
+from gcnet.ops.pooled_transform import pooled_transform_reference as pooled_transform_reference
