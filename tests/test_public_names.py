@@ -13,6 +13,7 @@ NAMES = {
     "Checkpoint",
     "CheckpointError",
     "__version__",
+    "accelerate",
     "blocks",
     "create_block",
     "create_model",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gcnet.checkpoints import save_checkpoint as save_checkpoint
     from gcnet.models import create_model as create_model
     from gcnet.models import list_models as list_models
+    from gcnet.rewrites import accelerate as accelerate
     from gcnet.rewrites import insert as insert
     from gcnet.rewrites import inserted as inserted
 
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "create_block": "gcnet.blocks",
     "list_blocks": "gcnet.blocks",
+    "accelerate": "gcnet.rewrites",
     "insert": "gcnet.rewrites",
     "inserted": "gcnet.rewrites",
     "create_model": "gcnet.models",

@@ -397,7 +397,7 @@ def test_misfits_are_named_with_what_would_fit(resnet, options, match):
     ("make", "match"),
     [
         (lambda m: "resnet18", "model is a str; expected a torch.nn.Module"),
-        (lambda m: torch.compile(m), "the model is compiled; give the eager model, then call torch.compile on the result"),
+        (lambda m: torch.compile(m), "the model is compiled; give the eager model, then call torch.compile"),
         (lambda m: nn.Sequential(torch.compile(m)), "module '0' of the model is compiled"),
         (lambda m: nn.DataParallel(m), "the model is wrapped in DataParallel; give its .module, then wrap the result"),
     ],

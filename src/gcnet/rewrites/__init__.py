@@ -1,5 +1,6 @@
 """Rewrites: a model in, a new model out, the old one untouched."""
 
+from gcnet.rewrites.accelerate import accelerate as accelerate
 from gcnet.rewrites.errors import RewriteError as RewriteError
 from gcnet.rewrites.insert import insert as insert
 from gcnet.rewrites.insert import inserted as inserted
