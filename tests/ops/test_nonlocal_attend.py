@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcnet import ops
-from gcnet.ops.nonlocal_attend import sorted_prefix
+from gcnet.ops.nonlocal_attend import query_chunks, softmax, sorted_prefix
 
 SIZES = [(2, 7, 5, 4, 3), (1, 1, 1, 4, 4), (2, 131, 67, 3, 5), (1, 64, 128, 2, 2), (1, 65, 129, 2, 6), (1, 3, 1, 2, 2)]
 
@@ -116,11 +118,11 @@ class _Largest(TorchDispatchMode):
 @pytest.mark.parametrize("pairwise", ops.PAIRWISE)
 @pytest.mark.parametrize(("D", "V"), [(8, 8), (16, 8), (8, 16)])
 def test_no_p_by_p_matrix_in_forward_or_backward(pairwise, D, V):
-    P = 2048
+    P = 4 * query_chunks.CHUNK
     tensors = inputs((1, P, P, D, V), pairwise, torch.float32)
     with _Largest() as largest:
         attend(pairwise, tensors).sum().backward()
-    assert largest.numel <= P * P / 8
+    assert largest.numel <= P * P / 4  # for the chunks P x CHUNK, for the others less
     with _Largest() as largest:
         attend(pairwise, [t.detach() for t in tensors], function=ops.nonlocal_attend_reference)
     assert largest.numel >= P * P  # the mode does see it where it exists
@@ -152,6 +154,109 @@ def test_extreme_logits_stay_finite(pairwise):
     phi = torch.tensor([[[100.0], [-100.0]]])
     g = torch.tensor([[[1.0], [2.0]]])
     assert torch.equal(ops.nonlocal_attend(theta, phi, g, pairwise=pairwise), torch.tensor([[[1.0], [2.0]]]))
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 131, 500])
+def test_chunks_of_queries_equal_the_reference_whatever_their_size(chunk, monkeypatch):
+    monkeypatch.setattr(query_chunks, "CHUNK", chunk)
+    tensors = inputs((2, 131, 67, 5, 3), "gaussian")
+    assert softmax.route(*tensors) == "chunks"
+    out = attend("gaussian", tensors, -0.6)
+    expected = attend("gaussian", tensors, -0.6, ops.nonlocal_attend_reference)
+    cotangent = torch.randn_like(expected)
+    assert relative(out, expected) <= 1e-12
+    grads = torch.autograd.grad(out, tensors, cotangent)
+    for grad, reference in zip(grads, torch.autograd.grad(expected, tensors, cotangent), strict=True):
+        assert relative(grad, reference) <= 1e-12
+
+
+@pytest.mark.parametrize("needed", [0, 1, 2])
+def test_chunks_give_only_the_gradients_that_are_asked_for(needed):
+    tensors = [t.detach().requires_grad_(i == needed) for i, t in enumerate(inputs((1, 7, 5, 4, 3), "gaussian"))]
+    all_of_them = [t.detach().requires_grad_() for t in tensors]
+    attend("gaussian", tensors).square().sum().backward()
+    attend("gaussian", all_of_them).square().sum().backward()
+    assert [t.grad is not None for t in tensors] == [i == needed for i in range(3)]
+    assert torch.equal(tensors[needed].grad, all_of_them[needed].grad)
+
+
+def test_chunks_keep_their_precision_under_autocast():
+    theta, phi, g = (t.detach() for t in inputs((1, 40, 30, 6, 4), "gaussian", torch.float32))
+    expected = ops.nonlocal_attend_reference(theta, phi, g, pairwise="gaussian")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out, _ = query_chunks.SoftmaxInChunks.apply(theta, phi, g, 1.0)
+    assert relative(out, expected) <= 1e-6
+
+
+def test_the_cpu_route_follows_the_head_sizes_and_the_dtype():
+    theta, phi, g = torch.zeros(1, 6, 8), torch.zeros(1, 6, 8), torch.zeros(1, 6, 4)
+    assert softmax.route(theta, phi, g) == "chunks"
+    assert softmax.route(theta, phi, theta) == "fused"
+    assert softmax.route(theta.double(), phi.double(), g.double()) == "chunks"
+    assert softmax.route(theta.half(), phi.half(), g.half()) == "fused"
+    assert softmax.route(theta.to("meta"), phi.to("meta"), g.to("meta")) == "chunks"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert softmax.route(theta, phi, g) == "fused"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "D", "V", "takes", "expected"),
+    [
+        (torch.float32, 256, 128, True, "fused"),
+        (torch.bfloat16, 512, 512, True, "efficient"),
+        (torch.float16, 1024, 512, True, "efficient"),
+        (torch.float32, 128, 257, True, "efficient"),
+        (torch.float32, 512, 512, False, "chunks"),
+        (torch.float64, 64, 64, False, "chunks"),
+    ],
+)
+def test_the_cuda_route_never_reaches_the_math_kernel(dtype, D, V, takes, expected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(softmax, "can_use_efficient_attention", lambda params: asked.append(params) or takes)
+    with FakeTensorMode():  # tensors of a GPU that need none
+        theta, phi, g = (torch.empty(2, 60, size, dtype=dtype, device="cuda") for size in (D, D, V))
+        assert softmax.route(theta, phi, g) == expected
+    for params in asked:
+        assert params.query.shape == params.key.shape == (2, 1, 60, D)
+        assert params.value.shape == (2, 1, 60, -(-V // 8) * 8)
+        assert params.query.stride(3) == 1
+    assert bool(asked) == (expected != "fused")
+
+
+@pytest.mark.parametrize(("D", "V"), [(8, 8), (13, 8), (8, 13), (13, 5)])
+def test_the_efficient_route_allows_that_kernel_alone_and_pads_to_its_alignment(D, V, monkeypatch):
+    allowed, sizes = [], []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def kernels(backends):
+        allowed.append(backends)
+        return sdpa_kernel([SDPBackend.MATH])  # this machine's stand-in
+
+    def attention(query, key, value, **options):
+        sizes.append((query.shape[3], key.shape[3], value.shape[3]))
+        return real(query, key, value, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    monkeypatch.setattr(softmax, "route", lambda *tensors: "efficient")
+    monkeypatch.setattr(softmax, "sdpa_kernel", kernels)
+    tensors = [t.detach() for t in inputs((2, 9, 7, D, V), "gaussian")]
+    out = attend("gaussian", tensors, 0.7)
+    assert relative(out, attend("gaussian", tensors, 0.7, ops.nonlocal_attend_reference)) <= 1e-12
+    assert allowed == [[SDPBackend.EFFICIENT_ATTENTION]]
+    assert sizes == [(softmax.padded(D), softmax.padded(D), softmax.padded(V))]
+    assert all(size % 8 == 0 for size in sizes[0])
+
+
+def test_compiled_and_exported_graphs_hold_the_fused_call():
+    theta, phi, g = (t.detach() for t in inputs((1, 9, 9, 6, 4), "gaussian", torch.float32))
+
+    class Attend(torch.nn.Module):
+        def forward(self, theta, phi, g):
+            return ops.nonlocal_attend(theta, phi, g, pairwise="gaussian")
+
+    program = torch.export.export(Attend(), (theta, phi, g))
+    assert "scaled_dot_product_attention" in str(program.graph)
+    assert relative(program.module()(theta, phi, g), Attend()(theta, phi, g)) <= 1e-6
 
 
 def test_concatenation_keeps_its_digits_where_plain_float32_prefix_sums_lose_them():
