@@ -31,7 +31,8 @@ def concatenation_attend(theta: Tensor, phi: Tensor, g: Tensor, concat_weight: T
         w_theta_D, w_phi_D = concat_weight.to(wide).chunk(2)
         a_BP = theta.to(wide) @ w_theta_D
         b_BQ = phi.to(wide) @ w_phi_D
-        return ReluSum.apply(a_BP, b_BQ, g.to(wide), scale / phi.shape[1]).to(g.dtype)
+        relu_sum = relu_sum_for_export if torch.compiler.is_exporting() else ReluSum.apply
+        return relu_sum(a_BP, b_BQ, g.to(wide), scale / phi.shape[1]).to(g.dtype)
 
 
 class ReluSum(torch.autograd.Function):
@@ -58,6 +59,25 @@ class ReluSum(torch.autograd.Function):
             grad_g = weighted_sums(over_queries, b_BQ)
             grad_b = dot_sums(over_queries, b_BQ, g_BQV)
         return grad_a, grad_b, grad_g, None
+
+
+def relu_sum_for_export(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor, factor: float) -> Tensor:
+    """ReluSum in operations that ONNX has, in the same O((P + Q) log(P + Q) + (P + Q) V) time.
+
+    Prefix sums are plain and float64. ONNX has no searchsorted; its answer is read off one sort of keys and queries
+    together, where at the place of a query the keys so far are counted. A key that ties with the query may count or
+    not: it adds (a_i + b_j) g_j = 0.
+    """
+    P, Q = a_BP.shape[1], b_BQ.shape[1]
+    minus_BQ, keys_BQ = b_BQ.neg().sort(dim=1)
+    order_BM = torch.cat([minus_BQ, a_BP], dim=1).argsort(dim=1)  # M = Q + P
+    count_BM = torch.zeros_like(order_BM).scatter(1, order_BM, (order_BM < Q).to(torch.int64).cumsum(1))
+    count_BP = count_BM.narrow(1, Q, P)
+    g_BQV = take_rows(g_BQV, keys_BQ).double()
+    sums_BQ2V = torch.cat([g_BQV, g_BQV * -minus_BQ[:, :, None]], dim=2).cumsum(1)
+    plain_BPV, tilted_BPV = take_rows(sums_BQ2V, (count_BP - 1).clamp_min(0)).chunk(2, dim=2)
+    out_BPV = (a_BP[:, :, None] * plain_BPV + tilted_BPV) * (count_BP > 0)[:, :, None]
+    return (factor * out_BPV).to(a_BP.dtype)
 
 
 class PrefixSums(NamedTuple):
