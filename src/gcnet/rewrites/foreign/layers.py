@@ -40,11 +40,16 @@ class CannotConvertError(Exception):
 
 def pointwise(conv: nn.Module) -> None:
     """Check that a layer is a plain 1x1 convolution."""
-    if type(conv) not in _CONVS:
+    if type(conv) not in _CONVS and not _is_wrapped(conv):
         raise CannotConvertError(f"one of its layers is a {type(conv).__name__}, not a plain convolution")
     plain = conv.groups == 1 and {*conv.kernel_size, *conv.stride} == {1} and set(conv.padding) == {0}  # type: ignore[union-attr,arg-type,misc]
     if not plain:
         raise CannotConvertError(f"one of its layers is no plain 1x1 convolution: {conv}")
+
+
+def _is_wrapped(conv: nn.Module) -> bool:
+    """mmcv's own Conv2d and Conv3d: PyTorch's, with a detour for empty batches."""
+    return type(conv).__module__ == "mmcv.cnn.bricks.wrappers" and type(conv).__bases__[0] in _CONVS
 
 
 def gate(module: nn.Module) -> str:
