@@ -104,7 +104,7 @@ def main() -> None:
             shape,
             memory_format,
             rounds=round(200 * effort),
-            seconds=8 * effort,
+            seconds=6 * effort,
             compiled=arguments.compile,
         )
         for shape in SIZES

@@ -75,6 +75,7 @@ def take(
         **{package: importlib.metadata.version(package) for package in ("torchvision", "timm", "mmcv-lite")},
     }
     rows = _earlier(folder / f"{name}.json", machine)
+    i = 0
     try:
         for i, case in enumerate(chosen):
             print(f"\n[{i + 1}/{len(chosen)}] {case}", flush=True)
@@ -83,7 +84,7 @@ def take(
             ordered = [rows[case] for case in cases if case in rows]
             _write(folder / name, about, machine, ordered, table(ordered))
     except KeyboardInterrupt:
-        print(f"\ninterrupted; finished rows are in {folder / name}.json and .md, --only takes the others")
+        print(f"\ninterrupted after {i} of {len(chosen)} rows, which are in {folder / name}.json and .md")
         raise SystemExit(130) from None
     print(f"\nwrote {folder / name}.json and .md")
     return [rows[case] for case in cases if case in rows]

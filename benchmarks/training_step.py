@@ -156,7 +156,7 @@ def main() -> None:
             memory_format,
             (8, 3, 224, 224),
             rounds=round(20 * effort),
-            seconds=45 * effort,
+            seconds=30 * effort,
         )
         for norms in NORMS
         for memory_format in FORMATS

@@ -47,7 +47,7 @@ def test_an_interruption_keeps_the_finished_rows(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit:
         _take(tmp_path, {**CASES, "c 3": _interrupted})
     assert exit.value.code == 130
-    assert "interrupted" in capsys.readouterr().out
+    assert "interrupted after 2 of 3 rows" in capsys.readouterr().out
     assert [row["case"] for row in json.loads((tmp_path / "x.json").read_text())["rows"]] == ["a 1", "b 2"]
 
 
