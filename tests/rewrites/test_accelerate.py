@@ -16,6 +16,7 @@ import torchvision
 from timm.layers import BatchNormAct2d, GlobalContext, NonLocalAttn, SEModule
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import SqueezeExcitation
 
 import gcnet
@@ -425,6 +426,15 @@ def test_the_result_is_copied_pickled_compiled_and_exported():
         assert relative(compiled(x), wanted) <= 1e-6
         exported = torch.export.export(result, (x,)).module()
         assert relative(exported(x), wanted) <= 1e-6
+
+
+def test_a_feature_extractor_of_torchvision_is_rewritten():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), SqueezeExcitation(16, 4), nn.ReLU())
+    extractor = create_feature_extractor(model, {"2": "out"})
+    x = torch.randn(2, 3, 9, 8)
+    result = gcnet.accelerate(extractor)
+    assert type(result.get_submodule("1")) is ContextBlock
+    assert relative(result(x)["out"], extractor(x)["out"]) <= 1e-5
 
 
 def test_accelerating_again_gives_a_copy():
