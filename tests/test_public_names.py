@@ -12,17 +12,20 @@ import gcnet
 NAMES = {
     "Checkpoint",
     "CheckpointError",
+    "Profile",
     "__version__",
     "accelerate",
     "blocks",
     "create_block",
     "create_model",
+    "fold",
     "insert",
     "inserted",
     "list_blocks",
     "list_models",
     "load_checkpoint",
     "ops",
+    "profile",
     "save_checkpoint",
 }
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gcnet import blocks as blocks
     from gcnet import ops as ops
+    from gcnet.analysis.profile import Profile as Profile
+    from gcnet.analysis.profile import profile as profile
     from gcnet.blocks import create_block as create_block
     from gcnet.blocks import list_blocks as list_blocks
     from gcnet.checkpoints import Checkpoint as Checkpoint
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from gcnet.models import create_model as create_model
     from gcnet.models import list_models as list_models
     from gcnet.rewrites import accelerate as accelerate
+    from gcnet.rewrites import fold as fold
     from gcnet.rewrites import insert as insert
     from gcnet.rewrites import inserted as inserted
 
@@ -29,12 +32,15 @@ _WHERE = {
     "accelerate": "gcnet.rewrites",
     "insert": "gcnet.rewrites",
     "inserted": "gcnet.rewrites",
+    "fold": "gcnet.rewrites",
     "create_model": "gcnet.models",
     "list_models": "gcnet.models",
     "Checkpoint": "gcnet.checkpoints",
     "CheckpointError": "gcnet.checkpoints",
     "load_checkpoint": "gcnet.checkpoints",
     "save_checkpoint": "gcnet.checkpoints",
+    "profile": "gcnet.analysis.profile",
+    "Profile": "gcnet.analysis.profile",
 }
 _PACKAGES = ("analysis", "blocks", "checkpoints", "data", "models", "ops", "recipes", "rewrites", "tasks")
 

@@ -2,5 +2,6 @@
 
 from gcnet.rewrites.accelerate import accelerate as accelerate
 from gcnet.rewrites.errors import RewriteError as RewriteError
+from gcnet.rewrites.fold import fold as fold
 from gcnet.rewrites.insert import insert as insert
 from gcnet.rewrites.insert import inserted as inserted

@@ -82,6 +82,21 @@ def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
     host.add_module(place.child, block)
 
 
+def detach(model: nn.Module, name: str) -> None:
+    """Take a block out again: one that `attach` put there, or any module, which leaves an identity behind."""
+    block = model.get_submodule(name)
+    host_name, _, child = name.rpartition(".")
+    host = model.get_submodule(host_name)
+    side = getattr(block, "gcnet_side", None)
+    if side == "slot":
+        host._modules[child] = None
+    elif side is None or (side == "output" and type(host).forward is nn.Sequential.forward):
+        host._modules[child] = nn.Identity().train(block.training)
+    else:
+        (host._forward_hooks if side == "output" else host._forward_pre_hooks).pop(_HOOK_ID)
+        del host._modules[child]
+
+
 def is_called(host: nn.Module, side: str) -> bool:
     """Whether a host still passes its output, or its input, through the block it carries."""
     if side == "output" and type(host).forward is not nn.Sequential.forward:

@@ -74,6 +74,20 @@ def probe(model: nn.Module, names: Iterable[str], example: Any = None) -> Probe:
     raise RewriteError(f"no dummy input suits the model ({tried}); give one: insert(..., example=torch.zeros(...))")
 
 
+def example_arguments(model: nn.Module, example: Any = None) -> tuple[Any, ...]:
+    """The arguments of a forward pass: the given example, or random normal numbers of a shape that the model takes.
+
+    Raises:
+        RewriteError: no input could be guessed that the model takes.
+    """
+    if example is None:
+        shape = probe(model, ()).example
+        like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+        random = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        example = random.to(device=like.device, dtype=like.dtype)
+    return example if isinstance(example, tuple) else (example,)
+
+
 def _examples(model: nn.Module, example: Any) -> Iterable[Any]:
     """Inputs to try: the given one, the model's own `example_input_array`, then zeros guessed from its first conv."""
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
