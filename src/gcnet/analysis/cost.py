@@ -12,9 +12,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from gcnet.analysis.intervals import Median, median_interval
+from gcnet.analysis.observe import observe
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -23,24 +23,15 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, images: Tensor) -> int:
-    """Multiply-accumulates of one forward pass in evaluation mode.
+    """Multiply-accumulates of one forward pass in evaluation mode; what counts is said at `gcnet.profile`.
 
-    Convolutions and all matrix products are counted, functional ones and fused attention included; additions, norms,
-    softmax and sorting are not, as is usual. The model's mode and statistics stay as they are.
+    The model's mode and statistics stay as they are.
 
     Args:
         model: any module.
         images: its input; the count is for the whole batch.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(images)
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    return counter.get_total_flops() // 2
+    return observe(model, images).macs
 
 
 @dataclass(frozen=True)

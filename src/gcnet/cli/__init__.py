@@ -13,9 +13,10 @@ from gcnet.cli.demo import demo
 from gcnet.cli.errors import reported
 from gcnet.cli.evaluate import evaluate
 from gcnet.cli.predict import predict
+from gcnet.cli.profile import profile
 from gcnet.cli.train import train
 
-COMMANDS = (demo, train, evaluate, predict, compare, blocks)
+COMMANDS = (demo, train, evaluate, predict, compare, blocks, profile)
 
 app = typer.Typer(
     help="Global context for vision models: put context blocks into the model you have, train it, compare the blocks.",

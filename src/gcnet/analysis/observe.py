@@ -1,0 +1,156 @@
+"""One forward pass, watched: multiply-accumulates by module, and the most memory its tensors took at once."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchvision  # noqa: F401  (registers its operators)
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one forward pass in evaluation mode did.
+
+    Attributes:
+        events: (name of a module, MACs) in the order of the pass: a module is entered (0 MACs), or products were
+            computed in it and in none of its children. A module under several names has the first one.
+        peak_bytes: the most memory taken at once by tensors that the pass made; see `gcnet.profile`.
+    """
+
+    events: tuple[tuple[str, int], ...]
+    peak_bytes: int
+
+    @property
+    def macs(self) -> int:
+        return sum(macs for _, macs in self.events)
+
+
+def observe(model: nn.Module, images: Tensor) -> Observation:
+    """Run the model once, in evaluation mode without gradients; its modes and statistics stay as they are."""
+    modes = {module: module.training for module in model.modules()}
+    events: list[tuple[str, int]] = []
+    peak: Callable[[], int]
+    try:
+        model.eval()
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            peak = stack.enter_context(_peak_bytes(model, images))
+            counter = stack.enter_context(FlopCounterMode(display=False, custom_mapping=_FORMULAS))
+            stack.enter_context(_noting(model, counter, events))
+            outputs = model(images)
+            peak_bytes = peak()
+            del outputs
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return Observation(tuple(events), peak_bytes)
+
+
+@contextmanager
+def _noting(model: nn.Module, counter: FlopCounterMode, events: list[tuple[str, int]]) -> Iterator[None]:
+    """Hooks that write into `events` what was counted between entering and leaving modules."""
+    inside: list[str] = []
+    counted = 0
+
+    def note() -> None:
+        nonlocal counted
+        macs = counter.get_total_flops() // 2 - counted
+        if macs:
+            events.append((inside[-1], macs))
+            counted += macs
+
+    def entering(name: str) -> Callable[..., None]:
+        def enter(*_: Any) -> None:
+            note()
+            inside.append(name)
+            events.append((name, 0))
+
+        return enter
+
+    def leave(*_: Any) -> None:
+        note()
+        inside.pop()
+
+    handles = []
+    try:
+        for name, module in model.named_modules():
+            handles.append(module.register_forward_pre_hook(entering(name), prepend=True))
+            handles.append(module.register_forward_hook(leave))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _peak_bytes(model: nn.Module, images: Tensor) -> Iterator[Callable[[], int]]:
+    """A function that tells the peak so far, above what was there before."""
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+        before = torch.cuda.memory_allocated(images.device)
+        torch.cuda.reset_peak_memory_stats(images.device)
+        yield lambda: torch.cuda.max_memory_allocated(images.device) - before
+    else:
+        with _TensorBytes([images, *model.parameters(), *model.buffers()]) as seen:
+            yield lambda: seen.peak
+
+
+class _TensorBytes(TorchDispatchMode):
+    """Adds up the storages of all tensors that operators return, from their first sight until they are freed."""
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.bytes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._note(tensor.untyped_storage())
+        return out
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self.bytes:
+            self.bytes[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.now -= self.bytes.pop(key)
+
+
+def _vector_product(a: torch.Size, b: torch.Size, *_: Any, **__: Any) -> int:
+    """mv, dot: 2 operations per element of the first."""
+    return 2 * math.prod(a)
+
+
+def _matrix_vector(_: torch.Size, matrix: torch.Size, *__: Any, **___: Any) -> int:
+    """addmv."""
+    return 2 * math.prod(matrix)
+
+
+def _deformable(x: torch.Size, weight: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
+    """deform_conv2d: the convolution; the sampling is not counted."""
+    return 2 * x[0] * math.prod(weight) * math.prod(out_shape[2:])
+
+
+# What torch.utils.flop_counter leaves out.
+_FORMULAS: dict[Any, Any] = {
+    torch.ops.aten.mv: _vector_product,
+    torch.ops.aten.dot: _vector_product,
+    torch.ops.aten.addmv: _matrix_vector,
+    torch.ops.torchvision.deform_conv2d: _deformable,
+}
