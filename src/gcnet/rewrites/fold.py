@@ -147,7 +147,9 @@ def _merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
     transposed = isinstance(conv, nn.modules.conv._ConvTransposeNd)
     fused = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, gain, shift, transposed)
     for key, value in zip(("weight", "bias"), fused, strict=True):
-        value = value.to(conv.weight.dtype).contiguous(memory_format=_format(conv.weight))
+        value = value.to(conv.weight.dtype)
+        if key == "weight":
+            value = value.contiguous(memory_format=_format(conv.weight))
         setattr(conv, key, nn.Parameter(value, requires_grad=conv.weight.requires_grad))
     left = [module for key in ("drop", "act") if isinstance(module := getattr(norm, key, None), nn.Module)]
     left = [module for module in left if type(module) is not nn.Identity]
