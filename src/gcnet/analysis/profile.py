@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,25 +16,11 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from gcnet.analysis.cost import count_parameters, time_side_by_side
 from gcnet.analysis.intervals import Median
 from gcnet.analysis.observe import Observation, observe
+from gcnet.analysis.parts import Part, parts_of, within
 from gcnet.analysis.profile_table import tables
 from gcnet.rewrites import inserted
 from gcnet.rewrites.eager import check_model
-from gcnet.rewrites.errors import RewriteError
-from gcnet.rewrites.families import find_stages
 from gcnet.rewrites.probe import CONVS
-
-
-@dataclass(frozen=True)
-class Part:
-    """The parameters and MACs of one part of a model, and its share of the model's MACs.
-
-    The part is a stage (all units of one output stride and what leads to them, "c2" to "c5"), "stem" (before the first
-    """
-
-    name: str
-    params: int
-    macs: int
-    share: float
 
 
 @dataclass(frozen=True)
@@ -153,7 +139,7 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
             macs=seen.macs,
             peak_memory=seen.peak_bytes,
             latency=timings[name].seconds if timings else None,
-            stages=_parts(variant, seen, images),
+            stages=parts_of(variant, seen, images),
             **more,
         )
 
@@ -214,70 +200,5 @@ def _bypassed(model: nn.Module, names: Sequence[str]) -> nn.Module:
 
 def _block_cost(model: nn.Module, name: str, seen: Observation) -> BlockCost:
     block = model.get_submodule(name)
-    macs = sum(macs for where, macs in seen.events if _within(where, name))
+    macs = sum(macs for where, macs in seen.events if within(where, name))
     return BlockCost(name, type(block).__name__, count_parameters(block), macs)
-
-
-def _parts(model: nn.Module, seen: Observation, images: Tensor) -> tuple[Part, ...]:
-    part_of, parts = _named_parts(model, images)
-    where: dict[str, str] = {}  # module -> part, by its first event
-    macs = dict.fromkeys(parts, 0)
-    for (name, count), part in zip(seen.events, _parts_of_events(seen, part_of), strict=True):
-        where.setdefault(name, part)
-        macs[part] = macs.get(part, 0) + count
-    params = dict.fromkeys(macs, 0)
-    for name, own in _own_parameters(model):
-        part = next((where[above] for above in _ancestors(name) if above in where and above), None)
-        part = part or (where[""] if not name else part_of(name) or "not called")
-        params[part] = params.get(part, 0) + own
-    total = max(seen.macs, 1)
-    names = {**dict.fromkeys(macs), **dict.fromkeys(params)}
-    rows = (Part(name, params.get(name, 0), macs.get(name, 0), macs.get(name, 0) / total) for name in names)
-    return tuple(row for row in rows if row.params or row.macs)
-
-
-def _named_parts(model: nn.Module, images: Tensor) -> tuple[Callable[[str], str | None], list[str]]:
-    """A function from a module's name to its part, where the name tells it, and the parts in their order."""
-    try:
-        stages = find_stages(model, images[:1])
-    except RewriteError:
-        return (lambda name: name.split(".")[0] or "itself"), [name for name, _ in model.named_children()]
-    units = {unit.name: stage for stage, stage_units in stages.items() for unit in stage_units}
-
-    def stage_of(name: str) -> str | None:
-        return next((units[above] for above in _ancestors(name) if above in units), None)
-
-    return stage_of, ["stem", *stages, "head"]
-
-
-def _parts_of_events(seen: Observation, part_of: Callable[[str], str | None]) -> list[str]:
-    """The part of every event: what happens between two stages leads to the second one."""
-    named = [part_of(name) for name, _ in seen.events]
-    parts: list[str] = []
-    following, first = "head", next((i for i, part in enumerate(named) if part is not None), len(named))
-    for i in reversed(range(len(named))):
-        following = named[i] or following
-        parts.append("stem" if i < first else following)
-    return parts[::-1]
-
-
-def _own_parameters(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """(module, number of its own parameters), a shared parameter at its first owner."""
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        own = [p for p in module.parameters(recurse=False) if id(p) not in seen]
-        seen.update(map(id, own))
-        if own:
-            yield name, sum(p.numel() for p in own)
-
-
-def _ancestors(name: str) -> Iterator[str]:
-    """The name itself, then those around it: "a.b.c", "a.b", "a", ""."""
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
-    yield ""
-
-
-def _within(name: str, outer: str) -> bool:
-    return name == outer or name.startswith(f"{outer}.")
