@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from gcnet.models import create_model
 from gcnet.models.create import example_input
 from gcnet.models.files import WeightsError, kind_of, read_safetensors, reason_for
 from gcnet.models.weights import problems
-from gcnet.rewrites import insert, record
+from gcnet.rewrites import accelerate, insert, record
+from gcnet.rewrites.fold import fold_unchecked
 
 
 @dataclass(frozen=True)
@@ -130,19 +131,41 @@ def _plain_model(path: Path, header: Mapping[str, Any], architecture: nn.Module 
 
 
 def _replay(path: Path, model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    if not isinstance(rewrite, dict) or rewrite.get("rewrite") != "insert":
+    replay = _REPLAYS.get(str(rewrite.get("rewrite"))) if isinstance(rewrite, dict) else None
+    if replay is None:
         raise CheckpointError(f"{path}: it records a rewrite that this gcnet does not know: {rewrite!r}")
-    if rewrite.get("block") is None:
+    if rewrite["rewrite"] == "insert" and rewrite.get("block") is None:
         raise CheckpointError(
             f"{path} holds blocks that were given to insert as a callable, not by name; pass the model with these "
             "blocks inserted: load_checkpoint(path, architecture=model)"
         )
-    places = {key: rewrite.get(key) for key in ("stages", "at", "where", "position")}
-    example = example_input(model) if places["at"] is not None and record.architecture(model) is not None else None
     try:
-        return insert(model, rewrite["block"], example=example, **places, **rewrite.get("options", {}))
+        return replay(model, rewrite)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its rewrite {rewrite!r} cannot be replayed ({error})") from error
+
+
+def _insert(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    places = {key: rewrite.get(key) for key in ("stages", "at", "where", "position")}
+    example = example_input(model) if places["at"] is not None and record.architecture(model) is not None else None
+    return insert(model, rewrite["block"], example=example, **places, **rewrite.get("options", {}))
+
+
+def _fold(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    """Only the structure: outputs at random weights say nothing about those of the file."""
+    example = example_input(model) if record.architecture(model) is not None else None
+    return fold_unchecked(model.eval(), example)
+
+
+def _accelerate(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    return accelerate(model)
+
+
+_REPLAYS: dict[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
+    "insert": _insert,
+    "fold": _fold,
+    "accelerate": _accelerate,
+}
 
 
 def _fill(path: Path, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -12,11 +12,13 @@ from gcnet.cli.compare import compare
 from gcnet.cli.demo import demo
 from gcnet.cli.errors import reported
 from gcnet.cli.evaluate import evaluate
+from gcnet.cli.export import export
+from gcnet.cli.fold import fold
 from gcnet.cli.predict import predict
 from gcnet.cli.profile import profile
 from gcnet.cli.train import train
 
-COMMANDS = (demo, train, evaluate, predict, compare, blocks, profile)
+COMMANDS = (demo, train, evaluate, predict, compare, blocks, profile, fold, export)
 
 app = typer.Typer(
     help="Global context for vision models: put context blocks into the model you have, train it, compare the blocks.",

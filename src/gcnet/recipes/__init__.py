@@ -1,4 +1,5 @@
-"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`, `demo`; each is also a command.
+"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`, `demo`, `fold`, `export`;
+each is also a command.
 
 They load on first use, so that `gcnet --help` does not wait for torch. Each function has the name of its module;
 `gcnet.recipes.train` is always the function, and `from gcnet.recipes.train import Run` still reaches the module.
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
     from gcnet.recipes.compare import compare as compare
     from gcnet.recipes.demo import demo as demo
     from gcnet.recipes.evaluate import evaluate as evaluate
+    from gcnet.recipes.export import export as export
+    from gcnet.recipes.fold import fold as fold
     from gcnet.recipes.predict import predict as predict
     from gcnet.recipes.train import Run as Run
     from gcnet.recipes.train import train as train
 
 from gcnet.recipes.settings import Settings as Settings
 
-__all__ = ["Run", "Settings", "compare", "demo", "evaluate", "predict", "train"]
+__all__ = ["Run", "Settings", "compare", "demo", "evaluate", "export", "fold", "predict", "train"]
 
 
 class _Function:
@@ -40,6 +43,8 @@ class _Recipes(ModuleType):
     compare = _Function("compare")
     demo = _Function("demo")
     evaluate = _Function("evaluate")
+    export = _Function("export")
+    fold = _Function("fold")
     predict = _Function("predict")
     train = _Function("train")
 
