@@ -21,7 +21,7 @@ from torchvision.ops import SqueezeExcitation
 
 import gcnet
 from gcnet.blocks import ContextBlock, NonLocal
-from gcnet.rewrites import record
+from gcnet.rewrites import foreign, record
 from gcnet.rewrites.errors import RewriteError
 
 # ---- whole models: name -> (how it is built, number of foreign blocks)
@@ -389,10 +389,13 @@ def test_channels_last_goes_through():
     assert relative(result(x), model(x)) <= 1e-5
 
 
-def test_nothing_of_the_result_is_shared_with_the_model():
-    model = small()
-    result = gcnet.accelerate(model)
-    theirs = {t.untyped_storage().data_ptr() for t in model.state_dict().values()}
+@pytest.mark.parametrize("rewrite", [gcnet.accelerate, foreign.convert])
+def test_the_block_is_left_as_it_was_and_shares_nothing(rewrite):
+    block = awake("timm NonLocalAttn")
+    before = copy.deepcopy(block.state_dict())
+    result = rewrite(block)
+    assert all(torch.equal(value, before[key]) for key, value in block.state_dict().items())
+    theirs = {t.untyped_storage().data_ptr() for t in block.state_dict().values()}
     assert not theirs & {t.untyped_storage().data_ptr() for t in result.state_dict().values()}
 
 

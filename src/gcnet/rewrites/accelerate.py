@@ -56,8 +56,6 @@ def accelerate(model: nn.Module) -> nn.Module:
     kept: dict[str, str] = {}
     tied = _tied(result)
     for name, block in found.items():
-        if block in ours:
-            continue
         try:
             if any(id(parameter) in tied for parameter in block.parameters()):
                 raise CannotConvertError("it shares a parameter with another module")
