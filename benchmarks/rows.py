@@ -6,6 +6,7 @@ import fnmatch
 import importlib.metadata
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def take(
         **{package: importlib.metadata.version(package) for package in ("torchvision", "timm", "mmcv-lite")},
     }
     rows = _earlier(folder / f"{name}.json", machine)
-    i = 0
+    i, began = 0, time.perf_counter()
     try:
         for i, case in enumerate(chosen):
             print(f"\n[{i + 1}/{len(chosen)}] {case}", flush=True)
@@ -86,7 +87,7 @@ def take(
     except KeyboardInterrupt:
         print(f"\ninterrupted after {i} of {len(chosen)} rows, which are in {folder / name}.json and .md")
         raise SystemExit(130) from None
-    print(f"\nwrote {folder / name}.json and .md")
+    print(f"\nwrote {folder / name}.json and .md after {(time.perf_counter() - began) / 60:.1f} minutes")
     return [rows[case] for case in cases if case in rows]
 
 
@@ -121,6 +122,8 @@ def time_over(seconds: Seconds, name: str, base: str) -> Median:
 
 def reached(value: Mapping[str, float], goal: float) -> str:
     """Whether a figure that should be low reached its goal; it counts as met when its interval reaches it."""
+    if value["n"] < 6:
+        return "too few rounds"  # to have an interval
     if value["median"] <= goal:
         return "met"
     return "met by the interval" if value["low"] <= goal else "missed"

@@ -64,12 +64,13 @@ def test_the_files_tell_hardware_versions_and_date(tmp_path):
 
 
 def test_a_goal_is_met_by_the_median_or_by_the_interval():
-    def interval(low, median):
-        return {"low": low, "median": median, "high": 2.0}
+    def interval(low, median, n=6):
+        return {"low": low, "median": median, "high": 2.0, "n": n}
 
     assert rows.reached(interval(0.9, 1.01), 1.01) == "met"
     assert rows.reached(interval(1.01, 1.02), 1.01) == "met by the interval"
     assert rows.reached(interval(1.011, 1.02), 1.01) == "missed"
+    assert rows.reached(interval(0.9, 0.95, n=5), 1.01) == "too few rounds"
 
 
 def test_a_ratio_is_taken_inside_the_rounds():
