@@ -1,14 +1,20 @@
 """The context path of a folded block against loops over images in float64."""
 
 import math
+import os
 
 import pytest
 import torch
 from torch import Tensor
 
 from gcnet import ops
-from gcnet.ops.pooled_transform import pooled_transform_reference
+from gcnet.ops.pooled_transform import kernels, pooled_transform_reference
+from gcnet.ops.triton_runtime import HAS_TRITON
 
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+needs_triton = pytest.mark.skipif(
+    not HAS_TRITON or (DEVICE == "cuda" and not torch.cuda.is_available()), reason="no Triton, or no GPU to run it"
+)
 SHAPES = [(2, 6, 5, 7), (1, 3, 1, 1), (3, 5, 13), (2, 4, 2, 3, 5), (0, 4, 3, 3)]
 # pool, layers: "two" with norm, "plain" two without a norm or biases, "one" a linear transform
 FORMS = [(pool, layers) for pool in ("attention", "average") for layers in ("two", "plain", "one")]
@@ -143,3 +149,42 @@ def test_misfits_are_named(name, value, match):
 def test_an_unknown_activation_is_named():
     with pytest.raises(ValueError, match="activation='tanh' is unknown; use one of relu, silu"):
         ops.pooled_transform(*inputs((2, 6, 4, 4), ("attention", "two")), activation="tanh")
+
+
+def run_kernel(tensors, activation="relu", eps=1e-5) -> Tensor:
+    return kernels.pooled_transform_op(*(None if t is None else t.to(DEVICE) for t in tensors), eps, activation).cpu()
+
+
+@needs_triton
+@pytest.mark.parametrize(("shape", "last"), [((2, 6, 5, 67), False), ((3, 37, 9, 13), True), ((0, 4, 3, 3), False)])
+@pytest.mark.parametrize("form", FORMS)
+def test_kernel_equals_the_loop_in_every_form(shape, last, form):
+    tensors = inputs(shape, form, torch.float32, hidden=19, out=77)
+    tensors[0] = tensors[0].to(memory_format=torch.channels_last) if last else tensors[0]
+    assert relative(run_kernel(tensors), by_loops(tensors)) <= 1e-5
+
+
+@needs_triton
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_kernel_activations_and_eps(activation):
+    tensors = inputs((2, 6, 4, 4), ("attention", "two"), torch.float32)
+    assert relative(run_kernel(tensors, activation, 0.1), by_loops(tensors, activation, 0.1)) <= 1e-5
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_kernel_in_half_precision_rounds_once(dtype):
+    tensors = [None if t is None else t.to(dtype) for t in inputs((2, 16, 12, 12), ("attention", "two"))]
+    out = run_kernel(tensors)
+    assert out.dtype == dtype
+    assert relative(out, by_loops(tensors)) <= torch.finfo(dtype).eps / 2
+
+
+@needs_triton
+def test_kernel_passes_opcheck():
+    tensors = [t if t is None else t.to(DEVICE) for t in inputs((2, 6, 4, 4), ("attention", "two"), torch.float32)]
+    torch.library.opcheck(kernels.pooled_transform_op, (*tensors, 1e-5, "relu"))
+
+
+def test_ordinary_calls_on_the_cpu_never_reach_the_interpreter():
+    assert not kernels.available(*inputs((1, 3, 4, 4), ("attention", "two")))

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from gcnet.ops.attention_pool import kernels
 from gcnet.ops.attention_pool.fused import attention_pool_fused
 from gcnet.ops.attention_pool.reference import attention_pool_reference as attention_pool_reference
 from gcnet.ops.checks import check_map
@@ -38,4 +39,7 @@ def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         )
     if bias is not None and bias.numel() != 1:
         raise ValueError(f"bias has shape {tuple(bias.shape)}; expected a scalar or shape (1,)")
+    if kernels.available(x):
+        context_BC = kernels.attention_pool_kernels(x, weight)
+        return context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)
     return attention_pool_fused(x, weight, bias)

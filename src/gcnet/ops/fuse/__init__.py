@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gcnet.ops.checks import check_map
+from gcnet.ops.fuse import kernels
 from gcnet.ops.fuse.reference import fuse_reference as fuse_reference
 
 
@@ -51,6 +52,8 @@ def fuse(
             )
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"residual has shape {tuple(residual.shape)}; expected {tuple(x.shape)}, the shape of x")
+    if kernels.available(x) and not (scale is None and shift is None and residual is None and not relu):
+        return kernels.fuse_op(x, scale, shift, residual, relu)
     return _fuse_plain(x, scale, shift, residual, relu)
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 from gcnet.ops.attention_pool import attention_pool
 from gcnet.ops.average_pool import average_pool
 from gcnet.ops.checks import check_map
+from gcnet.ops.pooled_transform import kernels
 from gcnet.ops.pooled_transform.reference import ACTIVATIONS, transform
 from gcnet.ops.pooled_transform.reference import pooled_transform_reference as pooled_transform_reference
 from gcnet.ops.precision import accumulate_dtype, without_autocast
@@ -61,6 +62,8 @@ def pooled_transform(
     check_map(h, name="h")
     _check(h, key, reduce_weight, reduce_bias, norm_weight, norm_bias, expand_weight, expand_bias, activation)
     weights = (reduce_weight, reduce_bias, norm_weight, norm_bias, expand_weight, expand_bias)
+    if kernels.available(h, key, *weights):
+        return kernels.pooled_transform_op(h, key, *weights, eps, activation)
     pooled_BK = average_pool(h) if key is None else attention_pool(h, key)
     with without_autocast(h):
         return transform(pooled_BK.to(accumulate_dtype(h)), weights, eps, activation).to(h.dtype)
