@@ -23,7 +23,10 @@ from gcnet.rewrites.fold import fold as fold_model
 
 Convert = Callable[..., bytes]
 Check = Callable[..., Agreement]
-FORMATS: dict[str, tuple[Convert, Check]] = {".onnx": (export_onnx, check_onnx), ".pt2": (export_program, check_program)}
+FORMATS: dict[str, tuple[Convert, Check]] = {
+    ".onnx": (export_onnx, check_onnx),
+    ".pt2": (export_program, check_program),
+}
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def relu_sum_for_export(a_BP: Tensor, b_BQ: Tensor, g_BQV: Tensor, factor: float
 
     Prefix sums are plain and float64. ONNX has no searchsorted; its answer is read off one sort of keys and queries
     together, where at the place of a query the keys so far are counted. A key that ties with the query may count or
-    not: it adds (a_i + b_j) g_j = 0.
+    not: it adds (a_i + b_j) g_j = 0 (the gradient there is another subgradient).
     """
     P, Q = a_BP.shape[1], b_BQ.shape[1]
     minus_BQ, keys_BQ = b_BQ.neg().sort(dim=1)
