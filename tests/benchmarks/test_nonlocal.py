@@ -71,4 +71,4 @@ def test_the_table_of_costs_has_the_papers_figures_beside_ours():
     assert round(results[1]["added_macs"] / 1e9, 1) == results[1]["paper_added_macs_G"] == 9.3
     assert results[1]["added_params"] == 2_099_712
     assert lines[-2].endswith("| 2.100 | 2.100 | 92.750 | 9.339 | 11.20% | +9.30 |")
-    assert cost_table.by_stage(results)[4].endswith("| 0.000 | 0.000 | 0.000 | 9.339 | 0.000 |")
+    assert cost_table.by_stage(results)[5].endswith("| 0.000 | 0.000 | 0.000 | 9.339 | 0.000 |")
