@@ -27,12 +27,7 @@ class SoftmaxInChunks(torch.autograd.Function):
         logsumexp_BP = theta_BPD.new_empty(B, P)
         with without_autocast(theta_BPD):
             for rows in _chunks(P):
-                logits_BKQ = torch.bmm(theta_BPD[:, rows], phi_BQD.transpose(1, 2)).mul_(scale)
-                most_BK1 = logits_BKQ.amax(dim=2, keepdim=True)
-                weights_BKQ = logits_BKQ.sub_(most_BK1).exp_()
-                sum_BK1 = weights_BKQ.sum(dim=2, keepdim=True)
-                out_BPV[:, rows] = torch.bmm(weights_BKQ, g_BQV).div_(sum_BK1)
-                logsumexp_BP[:, rows] = (most_BK1 + sum_BK1.log())[:, :, 0]
+                out_BPV[:, rows], logsumexp_BP[:, rows] = _attend(theta_BPD[:, rows], phi_BQD, g_BQV, scale)
         return out_BPV, logsumexp_BP
 
     @staticmethod
@@ -63,7 +58,17 @@ class SoftmaxInChunks(torch.autograd.Function):
                     grad_theta_BPD[:, rows] = torch.bmm(grad_BKQ, phi_BQD)
                 if grad_phi_BQD is not None:
                     grad_phi_BQD.baddbmm_(grad_BKQ.transpose(1, 2), theta_BKD)
+                del logits_BKQ, weights_BKQ, grad_BKQ  # before the next chunk's are made
         return grad_theta_BPD, grad_phi_BQD, grad_g_BQV, None
+
+
+def _attend(theta_BKD: Tensor, phi_BQD: Tensor, g_BQV: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """One chunk; a function, so that its logits are freed before those of the next one are made."""
+    logits_BKQ = torch.bmm(theta_BKD, phi_BQD.transpose(1, 2)).mul_(scale)
+    most_BK1 = logits_BKQ.amax(dim=2, keepdim=True)
+    weights_BKQ = logits_BKQ.sub_(most_BK1).exp_()
+    sum_BK1 = weights_BKQ.sum(dim=2, keepdim=True)
+    return torch.bmm(weights_BKQ, g_BQV).div_(sum_BK1), (most_BK1 + sum_BK1.log())[:, :, 0]
 
 
 def _chunks(count: int) -> list[slice]:

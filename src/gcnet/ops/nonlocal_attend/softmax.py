@@ -10,7 +10,7 @@ B images, P queries, Q keys, D channels of queries and keys, V channels of value
 | CUDA | above 256 | the memory-efficient kernel: flash attention refuses, the math kernel builds the P x Q matrix |
 | CUDA | float64, or what that kernel refuses | our chunks of queries |
 
-benchmarks/nonlocal_memory.py compares both routes on the CPU. Compiled and exported graphs always hold the one call
+benchmarks/nonlocal_softmax.py compares both routes on the CPU. Compiled and exported graphs always hold the one call
 that the compiler knows.
 """
 
