@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import timm.layers
 import torch
-from mmcv.cnn import ContextBlock as MmcvContextBlock
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import resnet
@@ -104,6 +103,8 @@ def units(model: resnet.ResNet) -> dict[str, nn.Module]:
 
 def mmcv_block(ours: ContextBlock) -> nn.Module:
     """mmcv's ContextBlock with the weights of our GC block; its SE would have a LayerNorm, so there is none here."""
+    from mmcv.cnn import ContextBlock as MmcvContextBlock  # here: gpu_suite.py does without where it is not installed
+
     assert isinstance(ours.add, Bottleneck)
     hidden = ours.add.reduce.out_features
     theirs = MmcvContextBlock(ours.channels, ratio=hidden / ours.channels)
