@@ -50,6 +50,18 @@ def test_macs_of_the_context_blocks():
     assert observe(gcnet.create_block("se", C, reduction=4), X).macs == B * 2 * C * 4
 
 
+def test_macs_of_our_operators_on_a_gpu():
+    """On the meta device they give their shapes alone, which is all that the count needs."""
+    x, key, reduce, expand = (torch.empty(s, device="meta") for s in ((B, C, H, W), (C,), (D, C), (3, D)))
+    pool = 2 * B * P * C
+    attention_pool, transform = torch.ops.gcnet.attention_pool, torch.ops.gcnet.pooled_transform
+    assert observe(Apply(lambda x: attention_pool(x, key)), x).macs == pool
+    both = Apply(lambda x: transform(x, key, reduce, None, None, None, expand, None, 1e-5, "relu"))
+    assert observe(both, x).macs == pool + B * (D * C + 3 * D)
+    average = Apply(lambda x: transform(x, None, None, None, None, None, reduce, None, 1e-5, None))
+    assert observe(average, x).macs == B * D * C
+
+
 def test_macs_of_criss_cross_attention():
     def attend(x):
         return gcnet.ops.criss_cross(x[:, :D], x[:, D:], x)

@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+import gcnet.ops  # noqa: F401  (registers its operators)
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -147,10 +149,25 @@ def _deformable(x: torch.Size, weight: torch.Size, *_: Any, out_shape: torch.Siz
     return 2 * x[0] * math.prod(weight) * math.prod(out_shape[2:])
 
 
-# What torch.utils.flop_counter leaves out.
+def _pool(x: torch.Size, _: torch.Size, **__: Any) -> int:
+    """gcnet::attention_pool: logits and weighted sum."""
+    return 4 * math.prod(x)
+
+
+def _pooled_transform(
+    h: torch.Size, key: Any, reduce: Any, _: Any, __: Any, ___: Any, expand: torch.Size, *____: Any, **_____: Any
+) -> int:
+    """gcnet::pooled_transform: an attention pool if there is a key, and one or two linear layers."""
+    layers = math.prod(expand) + (0 if reduce is None else math.prod(reduce))
+    return 2 * h[0] * layers + (0 if key is None else 4 * math.prod(h))
+
+
+# What torch.utils.flop_counter leaves out or cannot know.
 _FORMULAS: dict[Any, Any] = {
     torch.ops.aten.mv: _vector_product,
     torch.ops.aten.dot: _vector_product,
     torch.ops.aten.addmv: _matrix_vector,
     torch.ops.torchvision.deform_conv2d: _deformable,
+    torch.ops.gcnet.attention_pool: _pool,
+    torch.ops.gcnet.pooled_transform: _pooled_transform,
 }
