@@ -275,7 +275,7 @@ def test_the_table_of_the_guide_is_what_is_found(block, options):
     model = tiny(block, **({"pairwise": options.split('"')[1]} if options else {}))
 
     def works(export, check, dynamic):
-        keywords = {"input_size": (3, 28, 28), "dynamic": dynamic}
+        keywords = {"input_size": (3, 42, 42), "dynamic": dynamic}  # a map of 21 x 21, later of 37 x 53
         try:
             check(export(model, **keywords), model, **keywords)
         except RewriteError:
