@@ -20,6 +20,13 @@ DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 SHAPES = [(2, 5, 6, 7), (1, 3, 1, 1), (3, 4, 131), (2, 3, 2, 3, 5), (1, 1, 31, 1), (2, 80, 17, 13), (0, 4, 3, 3)]
 
 
+@pytest.fixture(autouse=True)
+def _unwritten_numbers_are_nan():
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills what torch.empty returns
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 def inputs(shape: tuple[int, ...], dtype: torch.dtype = torch.float32, last: bool = False) -> tuple[Tensor, Tensor]:
     x = torch.randn(shape, device=DEVICE).to(dtype)
     x = x.movedim(1, -1).contiguous().movedim(-1, 1) if last else x
@@ -151,6 +158,25 @@ def test_compiles_forward_and_backward():
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     ours, expected = (torch.autograd.grad(f(x, weight), (x, weight)) for f in (compiled, run))
     assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="CUDA graphs need a GPU")
+def test_a_cuda_graph_of_forward_and_backward_replays_on_new_inputs():
+    x, weight = inputs((2, 64, 25, 21))
+    kernels.attention_pool_kernels(x, weight).sum().backward()  # compiles outside of the capture
+    x.grad = weight.grad = None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        context = kernels.attention_pool_kernels(x, weight)
+        grads = torch.autograd.grad(context.square().sum(), (x, weight))
+    with torch.no_grad():
+        x.normal_()
+    graph.replay()
+    expected = attention_pool_reference(x, weight)
+    assert relative(context, expected) <= 1e-5
+    for a, b in zip(grads, torch.autograd.grad(expected.square().sum(), (x, weight)), strict=True):
+        assert relative(a, b) <= 1e-5
 
 
 def test_what_the_kernels_do_not_take_is_named():

@@ -128,7 +128,7 @@ def combine(parts: Parts, context_BC: Tensor, wide_BC: Tensor, logsumexp_B: Tens
     from gcnet.ops.attention_pool import programs
 
     B, splits, C = parts.sums_BSC.shape
-    block_c = 64 if splits > 32 else 256
+    block_c = min(4096 // power_of_two(splits), 256)
     launch(
         programs.pool_combine,
         (B, -(-C // block_c)),

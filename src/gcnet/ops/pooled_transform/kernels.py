@@ -65,10 +65,10 @@ def pooled_transform_op(
         eps,
         ACTIVATION=activation or "none",
         SPLITS=splits,
-        BLOCK_K=max(min(8192 // block_h, 8192 // splits, 128), 16),
+        BLOCK_K=max(min(16384 // block_h, 16384 // splits, 128), 16),  # few steps: each waits for memory
         BLOCK_H=block_h,
         BLOCK_C=block_c,
-        num_warps=8,
+        num_warps=16,
     )
     return out
 
