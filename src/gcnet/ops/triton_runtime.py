@@ -28,8 +28,8 @@ def serves(x: Tensor) -> bool:
         x.is_cuda
         and HAS_TRITON
         and x.dtype in DTYPES
-        and x.shape[1:].numel() < 2**31  # offsets inside an image are 32-bit
         and not torch.compiler.is_exporting()
+        and x.numel() <= (2**31 - 1) * x.shape[0]  # offsets inside an image are 32-bit
     )
 
 
