@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.layers.norm_act import FrozenBatchNormAct2d
@@ -17,7 +17,7 @@ from gcnet.rewrites.eager import check_model
 from gcnet.rewrites.errors import RewriteError
 from gcnet.rewrites.folded import ContextThenConv, FoldedBlock, FoldedContext, StayInEval
 from gcnet.rewrites.folded_units import join_shortcut
-from gcnet.rewrites.places import detach
+from gcnet.rewrites.places import detach, reattach
 from gcnet.rewrites.probe import example_arguments
 from gcnet.rewrites.same_outputs import check_same
 
@@ -67,7 +67,7 @@ def fold_unchecked(model: nn.Module, example: Any = None) -> nn.Module:
     _check_norms(model)
     result = copy.deepcopy(model).eval()
     result = _unfreeze(result)
-    blocks = {name: block for name, block in result.named_modules() if type(block) in _BLOCKS}
+    blocks: dict[str, Any] = {name: block for name, block in result.named_modules() if type(block) in _BLOCKS}
     flow = Dataflow(result, blocks)
     flow.run(result, example_arguments(result, example))
     tied = _tied(result)
@@ -108,7 +108,7 @@ def _check_norms(model: nn.Module) -> None:
 
 def _unfreeze(model: nn.Module) -> nn.Module:
     """Frozen norms as batch norms in eval mode, which do the same and can be merged."""
-    for module in list(model.modules()):
+    for module in cast(list[Any], list(model.modules())):
         if type(module) is FrozenBatchNorm2d or type(module) is FrozenBatchNormAct2d:
             norm = nn.BatchNorm2d(len(module.weight), eps=module.eps)
             norm.load_state_dict({"num_batches_tracked": torch.tensor(0), **module.state_dict()})
@@ -178,7 +178,7 @@ def _merge_block(model: nn.Module, flow: Dataflow, behind: dict[str, str], name:
     sources = set(flow.layers[name].sources)
     source = sources.pop() if len(sources) == 1 else ""
     conv_name = behind.get(source, source)
-    conv = model.get_submodule(conv_name) if conv_name in flow.layers else None
+    conv: Any = model.get_submodule(conv_name) if conv_name in flow.layers else None
     if _is_pointwise(conv) and conv.in_channels <= conv.out_channels and flow.only_reader(source) == name:
         _replace(model, conv, _carrying(conv, FoldedContext(conv, block).eval()))
         detach(model, name)
@@ -186,12 +186,12 @@ def _merge_block(model: nn.Module, flow: Dataflow, behind: dict[str, str], name:
     if not flow.owns_input(name):
         return
     reader = flow.only_reader(name)
-    following = model.get_submodule(reader) if reader is not None and flow.layers[reader].kind == "conv" else None
+    following: Any = model.get_submodule(reader) if reader is not None and flow.layers[reader].kind == "conv" else None
     if _is_pointwise(following) and len(flow.layers[str(reader)].sources) == flow.layers[str(reader)].calls:
         _replace(model, following, _carrying(following, ContextThenConv(block, following).eval()))
         detach(model, name)
     else:
-        block.__class__ = FoldedBlock
+        reattach(model, name, FoldedBlock(block).eval())
 
 
 def _is_pointwise(module: Any) -> bool:

@@ -3,7 +3,6 @@
 B images, C channels of the wide map y, K channels of the narrow map h, P positions. Inference only.
 """
 
-import copy
 from typing import Any
 
 import torch
@@ -11,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gcnet import ops
-from gcnet.blocks.context import Bottleneck, ContextBlock, open_gate, over_map
+from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, open_gate, over_map
+from gcnet.ops.attention_pool.fused import attention_pool_fused
+from gcnet.ops.average_pool import average_pool
+from gcnet.ops.pooled_transform.reference import transform
 from gcnet.rewrites.errors import RewriteError
-
-Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 class FoldedContext(nn.Module):
@@ -28,20 +28,17 @@ class FoldedContext(nn.Module):
         h (B, K, *spatial) -> (B, C, *spatial); `residual`, if given, is like the output and is added to it.
     """
 
-    def __init__(self, conv: Conv, block: ContextBlock) -> None:
+    def __init__(self, conv: Any, block: ContextBlock) -> None:
         super().__init__()
         W = conv.weight.detach().flatten(1).double()
         b = W.new_zeros(len(W)) if conv.bias is None else conv.bias.detach().double()
         self.gate = block.gate
-        self.weight = nn.Parameter(conv.weight.detach().clone())
+        self.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=conv.weight.requires_grad)
         self.key = None if block.key is None else _parameter(block.key.weight[0].double() @ W, conv)
-        self.scale = None if block.scale is None else _after(block.scale, W, b)
-        self.add = None if block.add is None else _after(block.add, W, b)
-        self.bias = None
-        if self.scale is not None:
-            self.bias = _parameter(b, conv)
-        elif self.add is not None:
-            _shift(self.add, b)
+        self.scale = None if block.scale is None else FoldedTransform(block.scale, W, b)
+        added = b if block.scale is None else None  # with a scale, b has to be scaled too
+        self.add = None if block.add is None else FoldedTransform(block.add, W, b, added)
+        self.bias = None if block.scale is None else _parameter(b, conv)
 
     def forward(self, h: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         scale_BC, shift_BC = vectors(h, self.key, self.scale, self.add, self.gate)
@@ -57,8 +54,15 @@ class FoldedContext(nn.Module):
         return join(convolve(h, weight, bias), scale_BC, shift_BC, residual, relu)
 
 
-class FoldedBlock(ContextBlock):
+class FoldedBlock(nn.Module):
     """A context block that stays on its map, whose only reader it is: fusion writes into the map."""
+
+    def __init__(self, block: ContextBlock) -> None:
+        super().__init__()
+        self.gate = block.gate
+        self.key = None if block.key is None else _parameter(block.key.weight[0], block.key)
+        self.scale = None if block.scale is None else FoldedTransform(block.scale)
+        self.add = None if block.add is None else FoldedTransform(block.add)
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         return join(x, *vectors(x, self.key, self.scale, self.add, self.gate), residual, relu)
@@ -74,12 +78,11 @@ class ContextThenConv(nn.Module):
         x (B, K, *spatial) -> (B, C, *spatial).
     """
 
-    def __init__(self, block: ContextBlock, conv: Conv) -> None:
+    def __init__(self, block: ContextBlock, conv: Any) -> None:
         super().__init__()
-        self.block = copy.deepcopy(block)
-        self.block.__class__ = FoldedBlock
-        self.weight = nn.Parameter(conv.weight.detach().clone())
-        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach().clone())
+        self.block = FoldedBlock(block)
+        self.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=conv.weight.requires_grad)
+        self.bias = None if conv.bias is None else _parameter(conv.bias, conv)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[0] > 1 or x[0, 0].numel() < self.weight.shape[0]:
@@ -87,21 +90,69 @@ class ContextThenConv(nn.Module):
         scale_1K, shift_1K = vectors(x, self.block.key, self.block.scale, self.block.add, self.block.gate)
         weight, bias = self.weight, self.bias
         if shift_1K is not None:
-            bias = F.linear(shift_1K.to(weight.dtype), weight.flatten(1), bias)[0]
+            bias = F.linear(shift_1K, weight.flatten(1), bias)[0]
         if scale_1K is not None:
             weight = weight * over_map(scale_1K, weight)
         return convolve(x, weight, bias)
 
 
+class FoldedTransform(nn.Module):
+    """A block's transform as plain weights: linear -> [LayerNorm] -> [activation] -> linear, or one linear layer.
+
+    Args:
+        transform: the block's.
+        W: (C, K) and
+        b: (C,), of the convolution in front: pooled vectors (B, K) of the narrow map come in, W and b merge into the
+            first layer. None: pooled vectors (B, C) of the map itself.
+        shift: (C,), added to what comes out.
+    """
+
+    def __init__(
+        self, transform: nn.Module, W: Tensor | None = None, b: Tensor | None = None, shift: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        layers = _layers(transform)
+        self.eps, self.activation = 1e-5, None
+        self.reduce_weight = self.reduce_bias = self.norm_weight = self.norm_bias = None
+        first = _affine(layers[0], W, b)
+        if isinstance(transform, Bottleneck):
+            self.reduce_weight, self.reduce_bias = (_parameter(t, layers[0]) for t in first)
+            if transform.norm is not None:
+                self.norm_weight, self.norm_bias = (_parameter(t, layers[0]) for t in _gains(transform.norm))
+                self.eps = transform.norm.eps
+            if transform.activation is not None:
+                self.activation = next(k for k, kind in ACTIVATIONS.items() if type(transform.activation) is kind)
+            first = _affine(layers[1])
+        weight, bias = first
+        self.expand_weight = _parameter(weight, layers[0])
+        self.expand_bias = _parameter(bias if shift is None else bias + shift, layers[0])
+
+    def weights(self) -> tuple[Any, ...]:
+        """In the order of `ops.pooled_transform`."""
+        first = (self.reduce_weight, self.reduce_bias, self.norm_weight, self.norm_bias)
+        return (*first, self.expand_weight, self.expand_bias)
+
+    def pooled_on_gpu(self, x: Tensor, key: Tensor | None) -> Tensor:
+        """Pool and transform in two launches."""
+        return ops.pooled_transform(x, key, *self.weights(), eps=self.eps, activation=self.activation)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return transform(pooled, self.weights(), self.eps, self.activation)
+
+
 def vectors(
-    x: Tensor, key: Tensor | nn.Linear | None, scale: nn.Module | None, add: nn.Module | None, gate: str
+    x: Tensor, key: Tensor | None, scale: FoldedTransform | None, add: FoldedTransform | None, gate: str
 ) -> tuple[Tensor | None, Tensor | None]:
     """The two vectors that fusion needs, (B, C) each: the gate's scale and the added shift; None for the one unused."""
-    if isinstance(key, nn.Linear):
-        key = key.weight[0]
-    pooled = ops.average_pool(x) if key is None else ops.attention_pool(x, key)
-    scale_BC = None if scale is None else open_gate(gate, scale(pooled)).to(x.dtype)
-    return scale_BC, None if add is None else add(pooled).to(x.dtype)
+    if x.is_cuda and not torch.is_grad_enabled():
+        of = {
+            t: ops.pooled_transform(x, key, *t.weights(), eps=t.eps, activation=t.activation) for t in (scale, add) if t
+        }
+    else:
+        pooled = average_pool(x) if key is None else attention_pool_fused(x, key)
+        of = {t: t.forward(pooled) for t in (scale, add) if t is not None}
+    scale_BC = None if scale is None else open_gate(gate, of[scale])
+    return scale_BC, None if add is None else of[add]
 
 
 def join(y: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
@@ -140,30 +191,24 @@ class StayInEval:
         return self.model
 
 
-def _after(transform: nn.Module, W: Tensor, b: Tensor) -> nn.Module:
-    """The transform on the pooled narrow map: its first layer merged with W (C, K) and b (C,)."""
-    transform = copy.deepcopy(transform)
-    name = "reduce" if isinstance(transform, Bottleneck) else "project"
-    first: nn.Linear = getattr(transform, name)
-    weight = first.weight.detach().double()
-    bias = weight @ b + (0 if first.bias is None else first.bias.detach().double())
-    setattr(transform, name, _linear(weight @ W, bias, first))
-    return transform
+def _layers(transform: Any) -> list[nn.Linear]:
+    return [transform.reduce, transform.expand] if isinstance(transform, Bottleneck) else [transform.project]
 
 
-def _shift(transform: nn.Module, b: Tensor) -> None:
-    """Add b (C,) to what the transform puts out."""
-    name = "expand" if isinstance(transform, Bottleneck) else "project"
-    last: nn.Linear = getattr(transform, name)
-    bias = b if last.bias is None else last.bias.detach().double() + b
-    setattr(transform, name, _linear(last.weight.detach(), bias, last))
+def _affine(layer: nn.Linear, W: Tensor | None = None, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the layer in float64, behind W and b if given."""
+    weight = layer.weight.detach().double()
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double()
+    if W is None:
+        return weight, bias
+    return weight @ W, bias + weight @ b if b is not None else bias
 
 
-def _linear(weight: Tensor, bias: Tensor, like: nn.Linear) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], device=weight.device)
-    layer.weight, layer.bias = _parameter(weight, like), _parameter(bias, like)
-    return layer.train(like.training)
+def _gains(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    weight = torch.ones(norm.normalized_shape) if norm.weight is None else norm.weight
+    return weight, torch.zeros_like(weight) if norm.bias is None else norm.bias
 
 
 def _parameter(value: Tensor, like: Any) -> nn.Parameter:
-    return nn.Parameter(value.detach().to(like.weight.dtype).contiguous(), requires_grad=like.weight.requires_grad)
+    value = value.detach().to(like.weight.device, like.weight.dtype).contiguous()
+    return nn.Parameter(value, requires_grad=like.weight.requires_grad)

@@ -5,9 +5,10 @@ and a ReLU is left behind the last convolution. One pass over the wide map on a 
 and the addition are one pass.
 """
 
+from typing import Any
+
 from timm.models import resnet as timm_resnet
 from torch import Tensor, nn
-from torchvision.models import resnet
 
 from gcnet.rewrites import torchvision_resnet
 from gcnet.rewrites.folded import FoldedBlock, FoldedContext, join
@@ -35,7 +36,7 @@ class FoldedBasicBlock(torchvision_resnet.BasicBlock):
 class FoldedTimmBottleneck(timm_resnet.Bottleneck):
     """timm's ResNet Bottleneck after folding."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self: Any, x: Tensor) -> Tensor:
         h = self.act1(self.bn1(self.conv1(x)))
         h = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(h)))))
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -45,7 +46,7 @@ class FoldedTimmBottleneck(timm_resnet.Bottleneck):
 class FoldedTimmBasicBlock(timm_resnet.BasicBlock):
     """timm's ResNet BasicBlock after folding."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self: Any, x: Tensor) -> Tensor:
         h = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
         shortcut = x if self.downsample is None else self.downsample(x)
         return finish(self.conv2, self.se, h, shortcut)
@@ -61,23 +62,22 @@ def finish(last: nn.Module, block: nn.Module | None, h: Tensor, shortcut: Tensor
     return join(y, None, None, shortcut, relu=True)
 
 
-def join_shortcut(unit: nn.Module) -> None:
+def join_shortcut(unit: Any) -> None:
     """Give a folded unit the forward pass that joins its shortcut, if nothing stands in the way."""
-    if isinstance(unit, resnet.Bottleneck | resnet.BasicBlock):
+    if type(unit) in torchvision_resnet.WITH_SLOTS:
         torchvision_resnet.make_slots(unit)
-        last_norm, block, between = ("bn3" if isinstance(unit, resnet.Bottleneck) else "bn2"), "context", "context_sum"
-        act = unit.relu
-    elif isinstance(unit, timm_resnet.Bottleneck | timm_resnet.BasicBlock):
-        bottleneck = isinstance(unit, timm_resnet.Bottleneck)
-        last_norm, block, between, act = (
-            ("bn3", "se", "drop_path", unit.act3) if bottleneck else ("bn2", "se", "drop_path", unit.act2)
-        )
-    else:
+    if type(unit) not in JOINED:
         return
-    free = all(_is_nothing(getattr(unit, name)) for name in (last_norm, between))
-    carried = getattr(unit, block)
-    if free and type(act) is nn.ReLU and (_is_nothing(carried) or type(carried) is FoldedBlock):
-        unit.__class__ = JOINED.get(type(unit), type(unit))
+    last = "3" if hasattr(unit, "conv3") else "2"
+    if hasattr(unit, "drop_path"):  # timm's
+        block, between, act = unit.se, unit.drop_path, getattr(unit, f"act{last}")
+    else:
+        block, between, act = unit.context, unit.context_sum, unit.relu
+    conv = getattr(unit, f"conv{last}")
+    alone = _is_nothing(getattr(unit, f"bn{last}")) and _is_nothing(between) and type(act) is nn.ReLU
+    alone = alone and not (conv._forward_hooks or conv._forward_pre_hooks)
+    if alone and (_is_nothing(block) or type(block) is FoldedBlock):
+        unit.__class__ = JOINED[type(unit)]
 
 
 def _is_nothing(module: nn.Module | None) -> bool:

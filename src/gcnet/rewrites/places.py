@@ -97,6 +97,15 @@ def detach(model: nn.Module, name: str) -> None:
         del host._modules[child]
 
 
+def reattach(model: nn.Module, name: str, block: nn.Module) -> None:
+    """Put another block where one is; it inherits the mark of an inserted block."""
+    old = model.get_submodule(name)
+    if hasattr(old, "gcnet_side"):
+        block.gcnet_side = old.gcnet_side
+    host, _, child = name.rpartition(".")
+    model.get_submodule(host)._modules[child] = block
+
+
 def is_called(host: nn.Module, side: str) -> bool:
     """Whether a host still passes its output, or its input, through the block it carries."""
     if side == "output" and type(host).forward is not nn.Sequential.forward:
