@@ -19,7 +19,7 @@ from gcnet.rewrites.folded import ContextThenConv, FoldedBlock, FoldedContext, S
 from gcnet.rewrites.folded_units import join_shortcut
 from gcnet.rewrites.places import detach, reattach
 from gcnet.rewrites.probe import example_arguments
-from gcnet.rewrites.same_outputs import check_same
+from gcnet.rewrites.same_outputs import check_same, small_images
 
 _BLOCKS = (ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation)
 
@@ -69,7 +69,8 @@ def fold_unchecked(model: nn.Module, example: Any = None) -> nn.Module:
     result = _unfreeze(result)
     blocks: dict[str, Any] = {name: block for name, block in result.named_modules() if type(block) in _BLOCKS}
     flow = Dataflow(result, blocks)
-    flow.run(result, example_arguments(result, example))
+    with small_images(result):
+        flow.run(result, example_arguments(result, example))
     tied = _tied(result)
 
     behind: dict[str, str] = {}  # a norm that was merged: the convolution that swallowed it
@@ -109,11 +110,12 @@ def _check_norms(model: nn.Module) -> None:
 def _unfreeze(model: nn.Module) -> nn.Module:
     """Frozen norms as batch norms in eval mode, which do the same and can be merged."""
     for module in cast(list[Any], list(model.modules())):
-        if type(module) is FrozenBatchNorm2d or type(module) is FrozenBatchNormAct2d:
+        kind = type(module)  # not compared with isinstance: a subclass may do something else
+        if kind is FrozenBatchNorm2d or kind is FrozenBatchNormAct2d:
             norm = nn.BatchNorm2d(len(module.weight), eps=module.eps)
             norm.load_state_dict({"num_batches_tracked": torch.tensor(0), **module.state_dict()})
             norm = norm.to(module.weight.device, module.weight.dtype).eval().requires_grad_(False)
-            acting = isinstance(module, FrozenBatchNormAct2d)
+            acting = kind is FrozenBatchNormAct2d
             _replace(model, module, _carrying(module, nn.Sequential(norm, module.drop, module.act) if acting else norm))
     return model
 

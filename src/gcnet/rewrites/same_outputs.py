@@ -1,6 +1,8 @@
 """Does a rewritten model give what the model gave? Both run on the same input; the worst layer is named."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +30,11 @@ def check_same(model: nn.Module, rewritten: nn.Module, example: Any, verb: str) 
     Raises:
         RewriteError: a relative difference (2-norm) above TOLERANCE for the dtype.
     """
-    arguments = example_arguments(model, example)
+    with small_images(model):
+        arguments = example_arguments(model, example)
     if isinstance(model, _DETECTORS):  # what comes behind the backbone depends on thresholds
-        images = model.transform(list(arguments[0]))[0].tensors  # type: ignore[operator]
+        with small_images(model):
+            images = model.transform(list(arguments[0]))[0].tensors  # type: ignore[operator]
         model, rewritten, arguments = model.backbone, rewritten.backbone, (images,)  # type: ignore[assignment]
     outside = {name for name, module in rewritten.named_modules() if type(module) is type(_get(model, name))}
     outside = {
@@ -54,6 +58,21 @@ def check_same(model: nn.Module, rewritten: nn.Module, example: Any, verb: str) 
             f"{verb} changes the outputs by {error:.1e} (relative, 2-norm; allowed {allowed:.0e}){where}. Give an "
             "example like the model's real input; if it stays, the model does something that this rewrite does not see"
         )
+
+
+@contextmanager
+def small_images(model: Any) -> Iterator[None]:
+    """Inside, a torchvision detector scales its images to 128 pixels, not to 800: enough to see what feeds what."""
+    if not isinstance(model, _DETECTORS):
+        yield
+        return
+    transform = cast(Any, model.transform)
+    sizes = transform.min_size, transform.max_size
+    transform.min_size, transform.max_size = (128,), 256
+    try:
+        yield
+    finally:
+        transform.min_size, transform.max_size = sizes
 
 
 def _get(model: nn.Module, name: str) -> nn.Module | None:

@@ -2,11 +2,15 @@
 
 torchvision offers no place between the last norm and the addition. A unit of exactly its class becomes one of these
 classes (same parameters, same names, same values), with two slots that start empty. The norms stay as they are, so
-`SyncBatchNorm.convert_sync_batchnorm` and the like can still replace them.
+`SyncBatchNorm.convert_sync_batchnorm` and the like can still replace them. In training with a frozen last norm, the
+usual recipe for detectors, a Bottleneck takes the context from its narrow map (see `narrow`).
 """
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
+
+from gcnet.rewrites import narrow
 
 
 class BasicBlock(resnet.BasicBlock):
@@ -18,7 +22,7 @@ class BasicBlock(resnet.BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return _join(self, x, out)
+        return _join(self, x, out if self.context is None else self.context(out))
 
 
 class Bottleneck(resnet.Bottleneck):
@@ -30,13 +34,13 @@ class Bottleneck(resnet.Bottleneck):
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
+        if torch.is_grad_enabled() and narrow.applies(self.conv3, self.bn3, self.context):
+            return _join(self, x, narrow.context_from_narrow_map(self.conv3, self.bn3, self.context, out))
         out = self.bn3(self.conv3(out))
-        return _join(self, x, out)
+        return _join(self, x, out if self.context is None else self.context(out))
 
 
 def _join(unit: BasicBlock | Bottleneck, x: Tensor, out: Tensor) -> Tensor:
-    if unit.context is not None:
-        out = unit.context(out)
     out += x if unit.downsample is None else unit.downsample(x)
     if unit.context_sum is not None:
         out = unit.context_sum(out)
