@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gcnet.blocks import ContextBlock
 from gcnet.ops.attention_pool import attention_pool_reference, kernels
 from gcnet.ops.triton_runtime import split
 
@@ -210,3 +211,23 @@ def test_tiles_fit_into_shared_memory_and_registers(channels, itemsize, last):
         numbers = 2 ** (channels - 1).bit_length() * block_p
         assert numbers // (32 * warps) <= 64  # per thread
         assert numbers * itemsize * (stages - 1) * maps * per_processor <= 227 * 1024
+
+
+@pytest.mark.parametrize("options", [{"fusion": "add"}, {"fusion": "both"}])
+def test_a_block_where_the_kernels_serve_equals_the_block_where_they_do_not(options, monkeypatch):
+    block = ContextBlock(8, reduction=2, **options).to(DEVICE)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 8, 5, 3, device=DEVICE, requires_grad=True)
+    monkeypatch.setattr(kernels, "available", lambda x: False)
+    expected = block(x)
+    monkeypatch.setattr(kernels, "available", lambda x: True)
+    ours = block(x)
+    wanted = [x, *block.parameters()]
+    cotangent = torch.randn_like(expected)
+    assert relative(ours, expected) <= 1e-5
+    pairs = zip(
+        torch.autograd.grad(ours, wanted, cotangent), torch.autograd.grad(expected, wanted, cotangent), strict=True
+    )
+    for a, b in pairs:
+        assert float((a - b).norm()) <= 1e-5 * float(b.norm()) + 1e-7

@@ -117,7 +117,10 @@ class ContextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels)
-        context_BC = self.context(x)
+        if self.key is None:
+            context_BC = ops.average_pool(x)
+        else:
+            x, context_BC = ops.attention_pool_and_skip(x, self.key.weight[0], self.key.bias)
         out = x
         if self.scale is not None:
             out = out * over_map(open_gate(self.gate, self.scale(context_BC)), x)

@@ -1,6 +1,7 @@
 """Ops: tensor in, tensor out, no parameters. Each has a plain reference that defines it."""
 
 from gcnet.ops.attention_pool import attention_pool as attention_pool
+from gcnet.ops.attention_pool import attention_pool_and_skip as attention_pool_and_skip
 from gcnet.ops.attention_pool import attention_pool_reference as attention_pool_reference
 from gcnet.ops.average_pool import average_pool as average_pool
 from gcnet.ops.criss_cross import criss_cross as criss_cross

@@ -1,5 +1,6 @@
 """Attention pooling: one softmax-weighted mean of all positions, the context modelling of GCNet and SNL."""
 
+import torch
 from torch import Tensor
 
 from gcnet.ops.attention_pool import kernels
@@ -43,3 +44,16 @@ def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         context_BC = kernels.attention_pool_kernels(x, weight)
         return context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)
     return attention_pool_fused(x, weight, bias)
+
+
+def attention_pool_and_skip(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`attention_pool`, and x to go on with: `(x, context)`.
+
+    Who adds the returned x to something that depends on the context saves a pass over the map in training on a GPU:
+    the two gradients of x are added while the pool's own is written. Elsewhere it is x itself.
+    """
+    differentiable = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if not differentiable or torch.compiler.is_compiling() or not kernels.available(x):
+        return x, attention_pool(x, weight, bias)
+    x, context_BC = kernels.attention_pool_and_skip(x, weight)
+    return x, context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)
