@@ -7,7 +7,7 @@ import warnings
 import pytest
 import timm
 import torch
-from timm.layers import freeze_batch_norm_2d
+from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.ops import FrozenBatchNorm2d
@@ -245,9 +245,10 @@ def test_a_block_whose_input_is_read_again_does_not_write_into_it():
 
 
 def test_layers_that_change_their_weight_on_the_way_stay():
-    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 1)), nn.BatchNorm2d(4)).eval()
-    nn.init.uniform_(model[1].running_var, 2, 3)
-    assert isinstance(gcnet.fold(model)[1], nn.BatchNorm2d)
+    normed = nn.utils.parametrizations.weight_norm
+    pairs = [(normed(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3)) for _ in range(8)]
+    model = nn.Sequential(*[layer for pair in pairs for layer in pair]).eval()
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in gcnet.fold(model)) == 8
 
 
 def test_a_shared_layer_keeps_its_two_callers():
@@ -267,8 +268,12 @@ def test_a_shared_layer_keeps_its_two_callers():
     torch.testing.assert_close(folded(x), model(x))
 
 
+def small_plain() -> nn.Module:
+    return resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], 5, width_per_group=16).eval()
+
+
 def small() -> nn.Module:
-    model = gcnet.insert(resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], 5, width_per_group=16), "gc").eval()
+    model = gcnet.insert(small_plain(), "gc")
     awake(model, gcnet.inserted(model))
     return model
 
@@ -359,6 +364,162 @@ def test_a_difference_names_the_worst_layer():
     with pytest.raises(RewriteError, match=r"fold changes the outputs by .* the worst layer is 'layer"):
         check_same(model, spoilt, None, "fold")
     check_same(model, copy.deepcopy(model), None, "fold")
+
+
+def test_the_named_layer_is_the_one_that_was_spoilt():
+    model = small()
+    spoilt = gcnet.fold(model)
+    with torch.no_grad():
+        spoilt.layer4[0].conv2.weight.mul_(3)
+    with pytest.raises(RewriteError, match=r"the worst layer is 'layer4"):
+        check_same(model, spoilt, None, "fold")
+
+
+@pytest.mark.parametrize("family", ["torchvision Bottleneck", "timm ResNet", "timm ByobNet", "torchvision RegNet"])
+def test_blocks_on_the_sum_stay_and_write_into_it(family):
+    model = gcnet.insert(build(family), "gc", stages="c5", position="after_add")
+    awake(model, gcnet.inserted(model))
+    folded = gcnet.fold(model)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert relative(folded(x), model(x)) < 1e-5
+    assert list(gcnet.inserted(folded)) == list(gcnet.inserted(model))
+
+
+class Output:
+    """As some libraries return it: neither a mapping nor a tuple."""
+
+    def __init__(self, feature: Tensor, logits: Tensor) -> None:
+        self.feature, self.logits = feature, logits
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self, labels_only: bool = False):
+        super().__init__()
+        self.labels_only = labels_only
+        self.conv, self.block = nn.Conv2d(3, 8, 3), ContextBlock(8, reduction=2)
+        awake(self, {"block": self.block})
+
+    def forward(self, x):
+        y = self.conv(x)
+        logits = self.block(x=y).mean((2, 3))
+        return logits.argmax(1) if self.labels_only else Output(y, logits)
+
+
+def test_outputs_inside_objects_are_seen():
+    model = TwoOutputs().eval()
+    folded = gcnet.fold(model)
+    x = torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x).feature, model(x).feature)
+        torch.testing.assert_close(folded(x).logits, model(x).logits)
+    with pytest.raises(RewriteError, match="returns no floating-point tensor"):
+        gcnet.fold(TwoOutputs(labels_only=True).eval())
+
+
+class Normalise(nn.Module):
+    def forward(self, x):
+        return x.sub_(0.5).div_(0.25)
+
+
+def test_a_model_that_writes_into_its_input_folds_and_the_example_stays():
+    model = nn.Sequential(Normalise(), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+    example = torch.rand(2, 3, 4, 4)
+    before = example.clone()
+    assert isinstance(gcnet.fold(model, example)[2], nn.Identity)
+    assert torch.equal(example, before)
+    assert not hasattr(example, "_gcnet_made")
+
+
+def test_a_block_does_not_write_into_the_models_own_input():
+    model = nn.Sequential(nn.ReLU(inplace=True), ContextBlock(8, reduction=2), nn.Conv2d(8, 4, 1)).eval()
+    awake(model, {"1": model[1]})
+    folded = gcnet.fold(model, torch.randn(1, 8, 5, 5))
+    x = torch.randn(1, 8, 5, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), folded(x))
+
+
+def test_two_blocks_in_a_row_fold():
+    model = gcnet.insert(small_plain(), "se", at="layer3.0.bn3", reduction=4)
+    model = gcnet.insert(model, "gc", stages="c4")
+    awake(model, gcnet.inserted(model))
+    folded = gcnet.fold(model)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert relative(folded(x), model(x)) < 1e-5
+    assert count(folded, FoldedContext) == 1
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_block_on_a_norm_with_activation_is_called_once(frozen):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), BatchNormAct2d(8), nn.Conv2d(8, 4, 3)).eval()
+    nn.init.uniform_(model[1].running_var, 2, 3)
+    if frozen:
+        model = freeze_batch_norm_2d(model)
+    model = gcnet.insert(model, "gc", at="1", reduction=2)
+    awake(model, gcnet.inserted(model))
+    folded = gcnet.fold(model)
+    x = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-5)
+    assert list(gcnet.inserted(folded)) == ["1.context"]
+
+
+class Listed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.block = nn.Conv2d(3, 8, 1), ContextBlock(8, reduction=2)
+        self.blocks = nn.ModuleList([self.block])
+        awake(self, {"block": self.block})
+
+    def forward(self, x):
+        return self.blocks[0](self.conv(x))
+
+
+def test_a_block_under_two_names_is_applied_once():
+    model = Listed().eval()
+    folded = gcnet.fold(model)
+    x = torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_hook_on_what_would_be_merged_is_refused():
+    model = small()
+    handle = model.layer3[0].bn3.register_forward_hook(lambda module, args, output: None)
+    with pytest.raises(RewriteError, match=r"'layer3.0.bn3' carries a hook"):
+        gcnet.fold(model)
+    handle.remove()
+    calls = []
+    model.layer3[0].relu.register_forward_hook(lambda module, args, output: calls.append(1))
+    folded = gcnet.fold(model)
+    calls.clear()
+    with torch.no_grad():
+        model(torch.randn(1, 3, 64, 64))
+        before = len(calls)
+        folded(torch.randn(1, 3, 64, 64))
+    assert before == 3
+    assert len(folded.layer3[0].relu._forward_hooks) == 1
+    assert type(folded.layer3[0]) is type(model.layer3[0])  # it still calls its ReLU on the sum
+
+
+def test_transposed_convolutions_are_merged_unless_they_are_grouped():
+    up, grouped = nn.ConvTranspose2d(4, 4, 2, 2), nn.ConvTranspose2d(4, 4, 2, groups=2)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), up, nn.BatchNorm2d(4), grouped, nn.BatchNorm2d(4)).eval()
+    for norm in (model[2], model[4]):
+        nn.init.uniform_(norm.running_var, 2, 3)
+    folded = gcnet.fold(model)
+    assert isinstance(folded[2], nn.Identity)
+    assert isinstance(folded[4], nn.BatchNorm2d)
+
+
+def test_an_empty_batch_passes():
+    model = nn.Sequential(nn.Conv2d(3, 12, 3), ContextBlock(12, reduction=2), nn.Conv2d(12, 5, 1)).eval()
+    folded = gcnet.fold(model)
+    assert count(folded, ContextThenConv) == 1
+    assert folded(torch.zeros(0, 3, 8, 8)).shape == (0, 5, 6, 6)
+    assert gcnet.fold(small())(torch.zeros(0, 3, 64, 64)).shape == (0, 5)
 
 
 def test_dataflow_sees_who_reads_what():

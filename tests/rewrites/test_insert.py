@@ -174,7 +174,7 @@ def test_an_example_helps_where_nothing_can_be_guessed():
         def forward(self, x, y):
             return self.act(self.conv(torch.cat([x, y], 1)))
 
-    with pytest.raises(RewriteError, match=r"no dummy input suits the model .* give one: insert\(..., example="):
+    with pytest.raises(RewriteError, match=r"no dummy input suits the model .* give one, for instance example="):
         gcnet.insert(Odd(), at="act")
     halves = torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, 4)
     assert names(gcnet.insert(Odd(), at="act", reduction=4, example=halves)) == ["act.context"]

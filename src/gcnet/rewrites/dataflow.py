@@ -14,11 +14,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from gcnet.rewrites.probe import tensors_in
+
 CONVS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 NORMS = {"batch_norm"}
 # Functions whose result is a new tensor, or the changed first argument: no view of somebody else's memory.
 FRESH = CONVS | NORMS | {"add", "add_", "__add__", "__iadd__", "mul", "mul_", "__mul__", "__imul__"}
 FRESH |= {"relu", "relu_", "relu6", "silu", "hardswish", "gelu", "mish", "leaky_relu", "elu", "hardtanh"}
+# Calls that look at a tensor's form and not at its values.
+_QUESTIONS = {"size", "dim", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "__len__"}
 
 
 @dataclass
@@ -56,16 +60,19 @@ class Dataflow(TorchFunctionMode):
         for name, module in model.named_modules(remove_duplicate=False):
             if any(name.startswith(block + ".") for block in blocks):
                 continue
+            key = None
             if isinstance(module, nn.modules.conv._ConvNd):
-                self._owner.setdefault(id(module.weight), name)
-            elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-                self._owner.setdefault(id(module.running_mean), name)
+                key = module._parameters.get("weight")  # a parametrised one is made anew at each look
+            elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+                key = module._buffers.get("running_mean")
+            if key is not None:
+                self._owner.setdefault(id(key), name)
 
     def run(self, model: nn.Module, arguments: tuple[Any, ...]) -> Any:
         """One pass without gradients; returns the model's output."""
         handles = []
         for name, block in self._blocks.items():
-            handles.append(block.register_forward_pre_hook(self._enter(name)))
+            handles.append(block.register_forward_pre_hook(self._enter(name), with_kwargs=True))
             handles.append(block.register_forward_hook(self._leave(name), always_call=True))
         try:
             with torch.no_grad(), self:
@@ -73,7 +80,7 @@ class Dataflow(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
-        for tensor in tree_leaves(output):
+        for tensor in tensors_in(output):
             self._read(tensor, "(output)")
         return output
 
@@ -95,24 +102,31 @@ class Dataflow(TorchFunctionMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        if self._inside or name == "__get__" or not any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
+        if self._inside or (name == "__get__" and not isinstance(out, Tensor)):  # a shape, a dtype
             return out
         owner, kind = None, ""
         if name in CONVS or name in NORMS:
             key = args[1] if len(args) > 1 else kwargs.get("weight" if name in CONVS else "running_mean")
             owner, kind = self._owner.get(id(key)), "conv" if name in CONVS else "norm"
+        if not owner and name in _QUESTIONS:
+            return out
         reader = owner or f"({name})"
-        sources = [self._read(leaf, reader) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        origin = self._origin(inputs[0]) if inputs and out is inputs[0] and not owner else name  # changed in place
+        sources = [self._read(tensor, reader) for tensor in inputs]
         if owner:
             self._called(owner, kind, sources[0])
         if isinstance(out, Tensor):
-            _mark(out, reader, name)
+            _mark(out, reader, origin if origin in FRESH and name in FRESH else "")
         return out
 
     def _called(self, name: str, kind: str, source: str) -> None:
         layer = self.layers.setdefault(name, Layer(kind))
         layer.calls += 1
         layer.sources.append(source)
+
+    def _origin(self, tensor: Tensor) -> str:
+        return getattr(tensor, "_gcnet_made", ("", "", []))[1]
 
     def _read(self, tensor: Any, reader: str) -> str:
         source, _, readers = getattr(tensor, "_gcnet_made", ("(input)", "", []))
@@ -122,10 +136,11 @@ class Dataflow(TorchFunctionMode):
         return source
 
     def _enter(self, name: str) -> Any:
-        def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if not self._inside:
-                self._called(name, "block", self._read(args[0], name))
-                _, origin, readers = getattr(args[0], "_gcnet_made", ("", "", []))
+                x = args[0] if args else next(iter(kwargs.values()))
+                self._called(name, "block", self._read(x, name))
+                _, origin, readers = getattr(x, "_gcnet_made", ("", "", []))
                 self._inputs[name].append((origin, readers))
             self._inside += 1
 

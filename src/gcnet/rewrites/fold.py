@@ -8,6 +8,7 @@ import torch
 from timm.layers.norm_act import FrozenBatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_eval
+from torch.utils._pytree import tree_map_only
 from torchvision.ops import FrozenBatchNorm2d
 
 from gcnet.blocks import ContextBlock, GlobalContext, NonLocal, SimplifiedNonLocal, SqueezeExcitation
@@ -15,9 +16,9 @@ from gcnet.rewrites import record
 from gcnet.rewrites.dataflow import Dataflow
 from gcnet.rewrites.eager import check_model
 from gcnet.rewrites.errors import RewriteError
-from gcnet.rewrites.folded import ContextThenConv, FoldedBlock, FoldedContext, StayInEval
+from gcnet.rewrites.folded import ContextThenConv, FoldedBlock, FoldedContext, NormThenAct, StayInEval
 from gcnet.rewrites.folded_units import join_shortcut
-from gcnet.rewrites.places import detach, reattach
+from gcnet.rewrites.places import detach, has_hooks
 from gcnet.rewrites.probe import example_arguments
 from gcnet.rewrites.same_outputs import check_same, small_images
 
@@ -39,14 +40,15 @@ def fold(model: nn.Module, example: Any = None) -> nn.Module:
 
     Args:
         model: in eval mode.
-        example: its input, or a tuple of inputs; random if None. For torchvision's detectors a batch of images.
+        example: its input, or a tuple of positional inputs; random if None. For torchvision's detectors a batch of
+            images.
 
     Returns:
         A new model in eval mode. Its `train(True)` raises.
 
     Raises:
-        RewriteError: a norm in training mode or without running statistics, a tied weight among what would be merged,
-            or outputs that differ by more than 1e-4 (float32; 2-norm), with the worst layer named.
+        RewriteError: a norm in training mode or without running statistics, a tied weight or a hook among what would
+            be merged, or outputs that differ by more than 1e-4 (float32; 2-norm), with the worst layer named.
         TypeError: a model that is compiled, scripted or wrapped.
 
     Example:
@@ -70,20 +72,24 @@ def fold_unchecked(model: nn.Module, example: Any = None) -> nn.Module:
     blocks: dict[str, Any] = {name: block for name, block in result.named_modules() if type(block) in _BLOCKS}
     flow = Dataflow(result, blocks)
     with small_images(result):
-        flow.run(result, example_arguments(result, example))
+        flow.run(result, tree_map_only(Tensor, torch.clone, example_arguments(result, example)))
     tied = _tied(result)
 
     behind: dict[str, str] = {}  # a norm that was merged: the convolution that swallowed it
     for name, layer in flow.layers.items():
         norm = flow.only_reader(name) if layer.kind == "conv" else None
         if norm is not None and flow.layers[norm].kind == "norm":
+            if _is_grouped_transpose(result.get_submodule(name)):
+                continue
             _refuse_tied(tied, name, norm)
+            _refuse_hooks(result, name, norm)
             _merge_norm(result, name, norm)
             behind[norm] = name
     for name, block in blocks.items():
         if name in flow.layers:
             _refuse_tied(tied, name)
-            _merge_block(result, flow, behind, name, block)
+            _refuse_hooks(result, name)
+            _merge_block(result, flow, behind, tied, name, block)
     for module in list(result.modules()):
         if isinstance(module, NonLocal):
             _merge_own_norm(module)
@@ -113,10 +119,12 @@ def _unfreeze(model: nn.Module) -> nn.Module:
         kind = type(module)  # not compared with isinstance: a subclass may do something else
         if kind is FrozenBatchNorm2d or kind is FrozenBatchNormAct2d:
             norm = nn.BatchNorm2d(len(module.weight), eps=module.eps)
-            norm.load_state_dict({"num_batches_tracked": torch.tensor(0), **module.state_dict()})
+            with torch.no_grad():
+                for key in ("weight", "bias", "running_mean", "running_var"):
+                    getattr(norm, key).copy_(getattr(module, key))
             norm = norm.to(module.weight.device, module.weight.dtype).eval().requires_grad_(False)
             acting = kind is FrozenBatchNormAct2d
-            _replace(model, module, _carrying(module, nn.Sequential(norm, module.drop, module.act) if acting else norm))
+            _replace(model, module, _carrying(module, NormThenAct(norm, module.drop, module.act) if acting else norm))
     return model
 
 
@@ -140,6 +148,19 @@ def _refuse_tied(tied: dict[str, str], *names: str) -> None:
                 )
 
 
+def _refuse_hooks(model: nn.Module, *names: str) -> None:
+    for name in names:
+        if has_hooks(model.get_submodule(name), own=False):
+            raise RewriteError(
+                f"{name!r} carries a hook, which would see another tensor once it is merged; remove it, fold, and "
+                "register it where the folded model has what you look for"
+            )
+
+
+def _is_grouped_transpose(conv: Any) -> bool:
+    return isinstance(conv, nn.modules.conv._ConvTransposeNd) and conv.groups > 1
+
+
 def _merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
     """The norm's scale and shift go into the convolution; what else the norm's module carries stays in its place."""
     conv: Any = model.get_submodule(conv_name)
@@ -153,9 +174,9 @@ def _merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
         if key == "weight":
             value = value.contiguous(memory_format=_format(conv.weight))
         setattr(conv, key, nn.Parameter(value, requires_grad=conv.weight.requires_grad))
-    left = [module for key in ("drop", "act") if isinstance(module := getattr(norm, key, None), nn.Module)]
-    left = [module for module in left if type(module) is not nn.Identity]
-    substitute = nn.Sequential(*left) if left else nn.Identity()
+    drop, act = (getattr(norm, key, nn.Identity()) for key in ("drop", "act"))
+    bare = type(drop) is type(act) is nn.Identity
+    substitute = nn.Identity() if bare else NormThenAct(nn.Identity(), drop, act)
     _replace(model, norm, _carrying(norm, substitute.eval()))
 
 
@@ -176,24 +197,37 @@ def _carrying(old: nn.Module, new: nn.Module) -> nn.Module:
     return new
 
 
-def _merge_block(model: nn.Module, flow: Dataflow, behind: dict[str, str], name: str, block: ContextBlock) -> None:
+def _merge_block(
+    model: nn.Module, flow: Dataflow, behind: dict[str, str], tied: dict[str, str], name: str, block: Any
+) -> None:
     sources = set(flow.layers[name].sources)
     source = sources.pop() if len(sources) == 1 else ""
     conv_name = behind.get(source, source)
-    conv: Any = model.get_submodule(conv_name) if conv_name in flow.layers else None
+    is_conv = conv_name in flow.layers and flow.layers[conv_name].kind == "conv"
+    conv: Any = model.get_submodule(conv_name) if is_conv else None
     if _is_pointwise(conv) and conv.in_channels <= conv.out_channels and flow.only_reader(source) == name:
         _replace(model, conv, _carrying(conv, FoldedContext(conv, block).eval()))
-        detach(model, name)
+        _take_out(model, name, block)
         return
     if not flow.owns_input(name):
         return
     reader = flow.only_reader(name)
     following: Any = model.get_submodule(reader) if reader is not None and flow.layers[reader].kind == "conv" else None
-    if _is_pointwise(following) and len(flow.layers[str(reader)].sources) == flow.layers[str(reader)].calls:
+    if _is_pointwise(following):
+        _refuse_tied(tied, str(reader))
+        _refuse_hooks(model, str(reader))
         _replace(model, following, _carrying(following, ContextThenConv(block, following).eval()))
-        detach(model, name)
+        _take_out(model, name, block)
     else:
-        reattach(model, name, FoldedBlock(block).eval())
+        folded = FoldedBlock(block).eval()
+        if hasattr(block, "gcnet_side"):
+            folded.gcnet_side = block.gcnet_side
+        _replace(model, block, folded)
+
+
+def _take_out(model: nn.Module, name: str, block: nn.Module) -> None:
+    detach(model, name)
+    _replace(model, block, nn.Identity().eval())  # where it stands under a second name
 
 
 def _is_pointwise(module: Any) -> bool:

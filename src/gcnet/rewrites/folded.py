@@ -85,7 +85,7 @@ class ContextThenConv(nn.Module):
         self.bias = None if conv.bias is None else _parameter(conv.bias, conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[0] > 1 or x[0, 0].numel() < self.weight.shape[0]:
+        if x.shape[0] != 1 or x[0, 0].numel() < self.weight.shape[0]:
             return convolve(self.block(x), self.weight, self.bias)
         scale_1K, shift_1K = vectors(x, self.block.key, self.block.scale, self.block.add, self.block.gate)
         weight, bias = self.weight, self.bias
@@ -145,14 +145,11 @@ def vectors(
 ) -> tuple[Tensor | None, Tensor | None]:
     """The two vectors that fusion needs, (B, C) each: the gate's scale and the added shift; None for the one unused."""
     if x.is_cuda and not torch.is_grad_enabled():
-        of = {
-            t: ops.pooled_transform(x, key, *t.weights(), eps=t.eps, activation=t.activation) for t in (scale, add) if t
-        }
+        out = [None if t is None else t.pooled_on_gpu(x, key) for t in (scale, add)]
     else:
         pooled = average_pool(x) if key is None else attention_pool_fused(x, key)
-        of = {t: t.forward(pooled) for t in (scale, add) if t is not None}
-    scale_BC = None if scale is None else open_gate(gate, of[scale])
-    return scale_BC, None if add is None else of[add]
+        out = [None if t is None else t.forward(pooled) for t in (scale, add)]
+    return None if out[0] is None else open_gate(gate, out[0]), out[1]
 
 
 def join(y: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
@@ -174,6 +171,17 @@ def join(y: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution with kernel and stride 1."""
     return (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3](x, weight, bias)
+
+
+class NormThenAct(nn.Module):
+    """What stays of a norm with dropout and activation of its own, when the norm has been merged or exchanged."""
+
+    def __init__(self, norm: nn.Module, drop: nn.Module, act: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.drop, self.act = norm, drop, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(self.norm(x)))
 
 
 class StayInEval:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gcnet.rewrites import torchvision_resnet
 from gcnet.rewrites.folded import FoldedBlock, FoldedContext, join
+from gcnet.rewrites.places import has_hooks
 
 
 class FoldedBottleneck(torchvision_resnet.Bottleneck):
@@ -73,10 +74,11 @@ def join_shortcut(unit: Any) -> None:
         block, between, act = unit.se, unit.drop_path, getattr(unit, f"act{last}")
     else:
         block, between, act = unit.context, unit.context_sum, unit.relu
-    conv = getattr(unit, f"conv{last}")
     alone = _is_nothing(getattr(unit, f"bn{last}")) and _is_nothing(between) and type(act) is nn.ReLU
-    alone = alone and not (conv._forward_hooks or conv._forward_pre_hooks)
-    if alone and (_is_nothing(block) or type(block) is FoldedBlock):
+    alone = alone and (_is_nothing(block) or type(block) is FoldedBlock)
+    if alone and not any(
+        layer is not None and has_hooks(layer) for layer in (getattr(unit, f"conv{last}"), block, act)
+    ):
         unit.__class__ = JOINED[type(unit)]
 
 

@@ -16,6 +16,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from gcnet import ops
 from gcnet.blocks import ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation
 from gcnet.blocks.context import open_gate, over_map
+from gcnet.rewrites.places import has_hooks
 
 _BLOCKS = (ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation)
 _NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
@@ -32,7 +33,7 @@ def applies(conv: nn.Conv2d, norm: Any, block: Any) -> bool:
         and conv.kernel_size == conv.stride == (1, 1)
         and conv.padding == (0, 0)
         and conv.groups == 1
-        and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in (conv, norm, block))
+        and not any(map(has_hooks, (conv, norm, block)))
     )
 
 

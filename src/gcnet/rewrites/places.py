@@ -97,13 +97,10 @@ def detach(model: nn.Module, name: str) -> None:
         del host._modules[child]
 
 
-def reattach(model: nn.Module, name: str, block: nn.Module) -> None:
-    """Put another block where one is; it inherits the mark of an inserted block."""
-    old = model.get_submodule(name)
-    if hasattr(old, "gcnet_side"):
-        block.gcnet_side = old.gcnet_side
-    host, _, child = name.rpartition(".")
-    model.get_submodule(host)._modules[child] = block
+def has_hooks(module: nn.Module, *, own: bool = True) -> bool:
+    """Whether anything is called around the module: hooks of a user's, or, if `own`, the one that calls a block."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(own or number != _HOOK_ID for kind in hooks for number in kind)
 
 
 def is_called(host: nn.Module, side: str) -> bool:

@@ -1,6 +1,6 @@
 """One dummy forward pass: what do the modules of a model put out, and of which shape?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,9 @@ def probe(model: nn.Module, names: Iterable[str], example: Any = None) -> Probe:
         for module, training in modes.items():
             module.training = training
     tried = "; ".join(failures) if failures else "it has no convolution to guess the input from"
-    raise RewriteError(f"no dummy input suits the model ({tried}); give one: insert(..., example=torch.zeros(...))")
+    raise RewriteError(
+        f"no dummy input suits the model ({tried}); give one, for instance example=torch.zeros(1, 3, 224, 224)"
+    )
 
 
 def example_arguments(model: nn.Module, example: Any = None) -> tuple[Any, ...]:
@@ -86,6 +88,21 @@ def example_arguments(model: nn.Module, example: Any = None) -> tuple[Any, ...]:
         random = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         example = random.to(device=like.device, dtype=like.dtype)
     return example if isinstance(example, tuple) else (example,)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors in what a model returns: also inside mappings, sequences and plain objects such as dataclasses."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        inner: Iterable[Any] = value.values()
+    elif isinstance(value, list | tuple | set):
+        inner = value
+    elif isinstance(value, nn.Module) or not hasattr(value, "__dict__"):
+        return []
+    else:
+        inner = vars(value).values()
+    return [tensor for item in inner for tensor in tensors_in(item)]
 
 
 def _examples(model: nn.Module, example: Any) -> Iterable[Any]:
