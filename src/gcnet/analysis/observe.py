@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import gcnet.ops  # noqa: F401  (registers its operators)
+from gcnet.rewrites.probe import evaluating
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,15 @@ class Observation:
 
 def observe(model: nn.Module, images: Tensor) -> Observation:
     """Run the model once, in evaluation mode without gradients; its modes and statistics stay as they are."""
-    modes = {module: module.training for module in model.modules()}
     events: list[tuple[str, int]] = []
-    peak: Callable[[], int]
-    try:
-        model.eval()
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            peak = stack.enter_context(_peak_bytes(model, images))
-            counter = stack.enter_context(FlopCounterMode(display=False, custom_mapping=_FORMULAS))
-            stack.enter_context(_noting(model, counter, events))
-            outputs = model(images)
-            peak_bytes = peak()
-            del outputs
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(model), ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        peak = stack.enter_context(_peak_bytes(model, images))
+        counter = stack.enter_context(FlopCounterMode(display=False, custom_mapping=_FORMULAS))
+        stack.enter_context(_noting(model, counter, events))
+        outputs = model(images)
+        peak_bytes = peak()
+        del outputs
     return Observation(tuple(events), peak_bytes)
 
 

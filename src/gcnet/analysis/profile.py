@@ -20,7 +20,7 @@ from gcnet.analysis.parts import Part, parts_of, within
 from gcnet.analysis.profile_table import tables
 from gcnet.rewrites import inserted
 from gcnet.rewrites.eager import check_model
-from gcnet.rewrites.probe import CONVS
+from gcnet.rewrites.probe import CONVS, is_channels_last
 
 
 @dataclass(frozen=True)
@@ -173,13 +173,9 @@ def _images(model: nn.Module, input_size: Sequence[int]) -> Tensor:
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     generator = None if like.device.type == "meta" else torch.Generator(like.device).manual_seed(0)
     images = torch.randn(size, generator=generator, device=like.device, dtype=like.dtype)
-    if images.ndim == 4 and any(p.ndim == 4 and _channels_last(p) for p in model.parameters()):
+    if images.ndim == 4 and any(map(is_channels_last, model.parameters())):
         images = images.contiguous(memory_format=torch.channels_last)
     return images
-
-
-def _channels_last(p: Tensor) -> bool:
-    return p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous()
 
 
 def _observe(model: nn.Module, images: Tensor) -> Observation:

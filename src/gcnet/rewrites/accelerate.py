@@ -1,7 +1,6 @@
 """`accelerate`: a model that holds blocks of timm, torchvision or mmcv in, the same model on our blocks out."""
 
 import copy
-from collections import defaultdict
 
 from torch import nn
 
@@ -10,8 +9,7 @@ from gcnet.rewrites import record
 from gcnet.rewrites.eager import check_model
 from gcnet.rewrites.errors import RewriteError, some
 from gcnet.rewrites.foreign import CONVERTERS, CannotConvertError, convert, is_foreign
-
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+from gcnet.rewrites.places import HOOKS, parameter_holders
 
 
 def accelerate(model: nn.Module) -> nn.Module:
@@ -54,7 +52,7 @@ def accelerate(model: nn.Module) -> nn.Module:
     found = {name: block for name, block in result.named_modules(remove_duplicate=False) if is_foreign(block)}
     ours: dict[nn.Module, nn.Module] = {}
     kept: dict[str, str] = {}
-    tied = _tied(result)
+    tied = {key for key, names in parameter_holders(result).items() if len(names) > 1}
     for name, block in found.items():
         try:
             if any(id(parameter) in tied for parameter in block.parameters()):
@@ -77,18 +75,9 @@ def accelerate(model: nn.Module) -> nn.Module:
     return result
 
 
-def _tied(model: nn.Module) -> set[int]:
-    """Ids of the parameters that more than one module holds."""
-    holders: dict[int, int] = defaultdict(int)
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            holders[id(parameter)] += parameter is not None
-    return {key for key, count in holders.items() if count > 1}
-
-
 def _refuse_hooks(name: str, block: nn.Module) -> None:
     for inner, module in block.named_modules(prefix=name):
-        kinds = [kind for kind in _HOOKS if getattr(module, kind)]
+        kinds = [kind for kind in HOOKS if getattr(module, kind)]
         if kinds:
             raise RewriteError(
                 f"model: {inner or 'the model itself'} ({type(module).__name__}) has hooks ({', '.join(kinds)}), which "

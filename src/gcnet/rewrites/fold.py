@@ -1,7 +1,6 @@
 """`fold`: a trained model in, the same function out with norms and context blocks merged into the convolutions."""
 
 import copy
-from collections import defaultdict
 from typing import Any, cast
 
 import torch
@@ -11,18 +10,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_eval
 from torch.utils._pytree import tree_map_only
 from torchvision.ops import FrozenBatchNorm2d
 
-from gcnet.blocks import ContextBlock, GlobalContext, NonLocal, SimplifiedNonLocal, SqueezeExcitation
+from gcnet.blocks import NonLocal
 from gcnet.rewrites import record
 from gcnet.rewrites.dataflow import Dataflow
 from gcnet.rewrites.eager import check_model
 from gcnet.rewrites.errors import RewriteError
 from gcnet.rewrites.folded import ContextThenConv, FoldedBlock, FoldedContext, NormThenAct, StayInEval
 from gcnet.rewrites.folded_units import join_shortcut
-from gcnet.rewrites.places import detach, has_hooks
-from gcnet.rewrites.probe import example_arguments
+from gcnet.rewrites.narrow import CONTEXT_BLOCKS, is_pointwise
+from gcnet.rewrites.places import detach, has_hooks, parameter_holders
+from gcnet.rewrites.probe import example_arguments, is_channels_last
 from gcnet.rewrites.same_outputs import check_same, small_images
-
-_BLOCKS = (ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation)
 
 
 def fold(model: nn.Module, example: Any = None) -> nn.Module:
@@ -58,21 +56,32 @@ def fold(model: nn.Module, example: Any = None) -> nn.Module:
         >>> torch.allclose(fold(model)(images), model(images), atol=1e-4)
         True
     """
-    folded = fold_unchecked(model, example)
-    check_same(model, folded, example, "fold")
+    arguments = _arguments(model, example)
+    folded = _fold(model, arguments)
+    check_same(model, folded, arguments, "fold")
     return folded
 
 
 def fold_unchecked(model: nn.Module, example: Any = None) -> nn.Module:
     """`fold` without the comparison of outputs, for a model that is filled with weights afterwards."""
+    return _fold(model, _arguments(model, example))
+
+
+def _arguments(model: nn.Module, example: Any) -> tuple[Any, ...]:
+    """The inputs of the passes that are to come, once it is clear that the model can be folded at all."""
     check_model(model)
     _check_norms(model)
+    with small_images(model):
+        return example_arguments(model, example)
+
+
+def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
     result = copy.deepcopy(model).eval()
     result = _unfreeze(result)
-    blocks: dict[str, Any] = {name: block for name, block in result.named_modules() if type(block) in _BLOCKS}
+    blocks: dict[str, Any] = {name: block for name, block in result.named_modules() if type(block) in CONTEXT_BLOCKS}
     flow = Dataflow(result, blocks)
     with small_images(result):
-        flow.run(result, tree_map_only(Tensor, torch.clone, example_arguments(result, example)))
+        flow.run(result, tree_map_only(Tensor, torch.clone, arguments))
     tied = _tied(result)
 
     behind: dict[str, str] = {}  # a norm that was merged: the convolution that swallowed it
@@ -130,11 +139,7 @@ def _unfreeze(model: nn.Module) -> nn.Module:
 
 def _tied(model: nn.Module) -> dict[str, str]:
     """For each module with a parameter that another module holds too: the other's name."""
-    holders: dict[int, list[str]] = defaultdict(list)
-    for name, module in model.named_modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                holders[id(parameter)].append(name)
+    holders = parameter_holders(model)
     return {name: other for names in holders.values() for name in names for other in names if other != name}
 
 
@@ -172,18 +177,13 @@ def _merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
     for key, value in zip(("weight", "bias"), fused, strict=True):
         value = value.to(conv.weight.dtype)
         if key == "weight":
-            value = value.contiguous(memory_format=_format(conv.weight))
+            layout = torch.channels_last if is_channels_last(conv.weight) else torch.contiguous_format
+            value = value.contiguous(memory_format=layout)
         setattr(conv, key, nn.Parameter(value, requires_grad=conv.weight.requires_grad))
     drop, act = (getattr(norm, key, nn.Identity()) for key in ("drop", "act"))
     bare = type(drop) is type(act) is nn.Identity
     substitute = nn.Identity() if bare else NormThenAct(nn.Identity(), drop, act)
     _replace(model, norm, _carrying(norm, substitute.eval()))
-
-
-def _format(weight: Tensor) -> torch.memory_format:
-    if weight.ndim == 4 and not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
 
 
 def _carrying(old: nn.Module, new: nn.Module) -> nn.Module:
@@ -205,7 +205,7 @@ def _merge_block(
     conv_name = behind.get(source, source)
     is_conv = conv_name in flow.layers and flow.layers[conv_name].kind == "conv"
     conv: Any = model.get_submodule(conv_name) if is_conv else None
-    if _is_pointwise(conv) and conv.in_channels <= conv.out_channels and flow.only_reader(source) == name:
+    if is_pointwise(conv) and conv.in_channels <= conv.out_channels and flow.only_reader(source) == name:
         _replace(model, conv, _carrying(conv, FoldedContext(conv, block).eval()))
         _take_out(model, name, block)
         return
@@ -213,7 +213,7 @@ def _merge_block(
         return
     reader = flow.only_reader(name)
     following: Any = model.get_submodule(reader) if reader is not None and flow.layers[reader].kind == "conv" else None
-    if _is_pointwise(following):
+    if is_pointwise(following):
         _refuse_tied(tied, str(reader))
         _refuse_hooks(model, str(reader))
         _replace(model, following, _carrying(following, ContextThenConv(block, following).eval()))
@@ -228,16 +228,6 @@ def _merge_block(
 def _take_out(model: nn.Module, name: str, block: nn.Module) -> None:
     detach(model, name)
     _replace(model, block, nn.Identity().eval())  # where it stands under a second name
-
-
-def _is_pointwise(module: Any) -> bool:
-    return (
-        isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        and module.groups == 1
-        and set(module.kernel_size) == {1}
-        and set(module.stride) == {1}
-        and (module.padding in ("same", "valid") or set(module.padding) == {0})
-    )
 
 
 def _merge_own_norm(block: NonLocal) -> None:

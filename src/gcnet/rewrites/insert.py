@@ -14,7 +14,7 @@ from gcnet.rewrites.eager import check_model
 from gcnet.rewrites.errors import RewriteError
 from gcnet.rewrites.globs import match_modules
 from gcnet.rewrites.places import Place, attach, is_called, output_of
-from gcnet.rewrites.probe import probe
+from gcnet.rewrites.probe import is_channels_last, probe
 
 BuildBlock = Callable[[int], nn.Module]
 POSITIONS = ("after_1x1", "after_add")
@@ -227,12 +227,8 @@ def _like(model: nn.Module, place: Place, block: nn.Module) -> nn.Module:
     like = next((p for p in parameters if p.is_floating_point()), None)
     if like is not None:
         block = block.to(device=like.device, dtype=like.dtype)
-    if any(p.ndim == 4 and _channels_last(p) for p in parameters):
+    if any(map(is_channels_last, parameters)):
         block = block.to(memory_format=torch.channels_last)
     block.train(host.training)
     block.gcnet_side = place.side  # type: ignore[assignment]
     return block
-
-
-def _channels_last(p: torch.Tensor) -> bool:
-    return p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous()

@@ -18,22 +18,31 @@ from gcnet.blocks import ContextBlock, GlobalContext, SimplifiedNonLocal, Squeez
 from gcnet.blocks.context import open_gate, over_map
 from gcnet.rewrites.places import has_hooks
 
-_BLOCKS = (ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation)
+CONTEXT_BLOCKS = (ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation)
 _NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 def applies(conv: nn.Conv2d, norm: Any, block: Any) -> bool:
     """Whether the three can be one step: plain layers without hooks, the norm on running statistics."""
     return (
-        type(block) in _BLOCKS
+        type(block) in CONTEXT_BLOCKS
         and type(norm) in _NORMS
         and type(conv) is nn.Conv2d
         and not (norm.training and type(norm) is nn.BatchNorm2d)
         and norm.running_mean is not None
-        and conv.kernel_size == conv.stride == (1, 1)
-        and conv.padding == (0, 0)
-        and conv.groups == 1
+        and is_pointwise(conv)
         and not any(map(has_hooks, (conv, norm, block)))
+    )
+
+
+def is_pointwise(module: Any) -> bool:
+    """Whether a module is a 1x1 convolution: each position of its output comes from that position of its input."""
+    return (
+        isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        and module.groups == 1
+        and set(module.kernel_size) == {1}
+        and set(module.stride) == {1}
+        and (module.padding in ("same", "valid") or set(module.padding) == {0})
     )
 
 

@@ -11,6 +11,7 @@ stored under ids that PyTorch never hands out: ids count up from 0 in every proc
 unpickled model could otherwise be overwritten by the next one that somebody registers.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from gcnet.rewrites.errors import RewriteError
 
 _HOOK_ID = 1 << 48
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 AFTER = "context"
 BEFORE = "context_before"
 
@@ -99,8 +101,17 @@ def detach(model: nn.Module, name: str) -> None:
 
 def has_hooks(module: nn.Module, *, own: bool = True) -> bool:
     """Whether anything is called around the module: hooks of a user's, or, if `own`, the one that calls a block."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(own or number != _HOOK_ID for kind in hooks for number in kind)
+    return any(own or number != _HOOK_ID for kind in HOOKS for number in getattr(module, kind))
+
+
+def parameter_holders(model: nn.Module) -> dict[int, list[str]]:
+    """For the id of each parameter the names of the modules that hold it; several where it is tied."""
+    holders: dict[int, list[str]] = defaultdict(list)
+    for name, module in model.named_modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                holders[id(parameter)].append(name)
+    return holders
 
 
 def is_called(host: nn.Module, side: str) -> bool:

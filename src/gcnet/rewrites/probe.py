@@ -1,6 +1,7 @@
 """One dummy forward pass: what do the modules of a model put out, and of which shape?"""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +38,6 @@ def probe(model: nn.Module, names: Iterable[str], example: Any = None) -> Probe:
     Raises:
         RewriteError: no input could be guessed that the model takes.
     """
-    modes = {module: module.training for module in model.modules()}
     names = list(names)
     seen: dict[str, Seen] = {}
     handles = []
@@ -51,13 +51,12 @@ def probe(model: nn.Module, names: Iterable[str], example: Any = None) -> Probe:
 
     failures = []
     try:
-        model.eval()
         handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in names]
         for candidate in _examples(model, example):
             seen.update({name: Seen() for name in names})
             arguments = candidate if isinstance(candidate, tuple) else (candidate,)
             try:
-                with torch.no_grad():
+                with evaluating(model), torch.no_grad():
                     model(*arguments)
             except Exception as error:  # whatever the model raises on a shape it does not take
                 if example is not None:
@@ -68,12 +67,22 @@ def probe(model: nn.Module, names: Iterable[str], example: Any = None) -> Probe:
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
     tried = "; ".join(failures) if failures else "it has no convolution to guess the input from"
     raise RewriteError(
         f"no dummy input suits the model ({tried}); give one, for instance example=torch.zeros(1, 3, 224, 224)"
     )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in eval mode; afterwards each of its modules is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def example_arguments(model: nn.Module, example: Any = None) -> tuple[Any, ...]:
@@ -88,6 +97,11 @@ def example_arguments(model: nn.Module, example: Any = None) -> tuple[Any, ...]:
         random = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         example = random.to(device=like.device, dtype=like.dtype)
     return example if isinstance(example, tuple) else (example,)
+
+
+def is_channels_last(t: Tensor) -> bool:
+    """Whether a tensor of four dimensions lies in memory with the channels last, and in no other way."""
+    return t.ndim == 4 and t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous()
 
 
 def tensors_in(value: Any) -> list[Tensor]:

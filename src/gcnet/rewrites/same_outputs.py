@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map_only
 from torchvision.models import detection
 
 from gcnet.rewrites.errors import RewriteError
-from gcnet.rewrites.probe import example_arguments, tensors_in
+from gcnet.rewrites.probe import evaluating, example_arguments, tensors_in
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 _DETECTORS = (detection.FasterRCNN, detection.RetinaNet, detection.FCOS)
@@ -36,24 +36,18 @@ def check_same(model: nn.Module, rewritten: nn.Module, example: Any, verb: str) 
         with small_images(model):
             images = model.transform(list(arguments[0]))[0].tensors  # type: ignore[operator]
         model, rewritten, arguments = model.backbone, rewritten.backbone, (images,)  # type: ignore[assignment]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with _full_float32():
-            expected, found = _outputs(model, arguments), _outputs(rewritten, arguments)
-            if not expected:
-                raise RewriteError(
-                    f"{verb} compares outputs, and the model returns no floating-point tensor; give a model whose "
-                    "output holds one (tensors in sequences, mappings and objects are found)"
-                )
-            error = difference(found, expected)
-            allowed = max(TOLERANCE.get(t.dtype, 1e-4) for t in expected)
-            if error <= allowed:
-                return
-            worst = _worst_layer(model, rewritten, arguments)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluating(model), _full_float32():
+        expected, found = _outputs(model, arguments), _outputs(rewritten, arguments)
+        if not expected:
+            raise RewriteError(
+                f"{verb} compares outputs, and the model returns no floating-point tensor; give a model whose "
+                "output holds one (tensors in sequences, mappings and objects are found)"
+            )
+        error = difference(found, expected)
+        allowed = max(TOLERANCE.get(t.dtype, 1e-4) for t in expected)
+        if error <= allowed:
+            return
+        worst = _worst_layer(model, rewritten, arguments)
     raise RewriteError(
         f"{verb} changes the outputs by {error:.1e} (relative, 2-norm; allowed {allowed:.0e}){worst}. Give an "
         "example like the model's real input; if it stays, the model does something that this rewrite does not see"
