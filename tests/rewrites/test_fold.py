@@ -152,7 +152,8 @@ def test_models_with_foreign_blocks_fold_after_accelerate(name):
     assert count(folded, FoldedContext) + count(folded, ContextThenConv) + count(folded, FoldedBlock) > 2
 
 
-def test_the_wide_map_is_not_read_for_its_context():
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_wide_map_is_not_read_for_its_context(batch):
     """The pool sees the narrow map only."""
     model = Branch(gcnet.create_block("gc", 24, reduction=4)).eval()
     folded = gcnet.fold(model)
@@ -160,12 +161,12 @@ def test_the_wide_map_is_not_read_for_its_context():
 
     class Watch(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):
-            if func is torch.bmm:
+            if func in (torch.bmm, torch.mv):
                 seen.append(max(max(t.shape) if t.ndim else 1 for t in args))
             return func(*args, **(kwargs or {}))
 
     with torch.no_grad(), Watch():
-        folded(torch.randn(1, 8, 3, 3))
+        folded(torch.randn(batch, 8, 3, 3))
     assert seen == [9, 9]  # 8 channels and 9 positions, nowhere 24
 
 

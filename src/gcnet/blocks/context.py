@@ -3,7 +3,7 @@
 B images, C channels, H hidden channels.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gcnet import ops
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
+from gcnet.ops import lean
 from gcnet.ops.checks import check_map
 
 Pool = Literal["attention", "average"]
@@ -25,6 +26,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "hard_swish": nn.Hardswish,
 }
+_NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
 
 
 class ContextBlock(nn.Module):
@@ -117,15 +119,21 @@ class ContextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels)
-        if self.key is None:
-            context_BC = ops.average_pool(x)
+        branches: tuple[Any, Any] = (self.scale, self.add)
+        if lean.applies(x) and _is_plain(self.scale) and _is_plain(self.add):
+            context = lean.pool(x, None if self.key is None else self.key.weight[0])
+            scale, add = (None if branch is None else branch.lean(context) for branch in branches)
         else:
-            x, context_BC = ops.attention_pool_and_skip(x, self.key.weight[0], self.key.bias)
+            if self.key is None:
+                context = ops.average_pool(x)
+            else:
+                x, context = ops.attention_pool_and_skip(x, self.key.weight[0], self.key.bias)
+            scale, add = (None if branch is None else branch(context) for branch in branches)
         out = x
-        if self.scale is not None:
-            out = out * over_map(open_gate(self.gate, self.scale(context_BC)), x)
-        if self.add is not None:
-            out = out + over_map(self.add(context_BC), x)
+        if scale is not None:
+            out = out * over_map(open_gate(self.gate, scale), x)
+        if add is not None:
+            out = out + over_map(add, x)
         return out
 
     def extra_repr(self) -> str:
@@ -167,6 +175,17 @@ class Bottleneck(nn.Module):
             hidden_BH = self.activation(hidden_BH)
         return self.expand(hidden_BH)
 
+    def lean(self, context: Tensor) -> Tensor:
+        """The same on the path of few calls; for layers that are what the constructor made."""
+        layers: dict[str, Any] = self._modules  # an attribute that is a layer takes a Python call of nn.Module
+        norm, activation = layers.get("norm"), layers.get("activation")
+        gains = (None, None) if norm is None else norm._parameters.values()
+        first, last = layers["reduce"]._parameters.values(), layers["expand"]._parameters.values()
+        eps = 1e-5 if norm is None else norm.eps
+        return lean.transform(
+            context, (*first, *gains, *last), eps, None if activation is None else _NAMES[type(activation)]
+        )
+
 
 class LinearTransform(nn.Module):
     """C -> C on vectors (B, C) without a bias, the transform of SNL."""
@@ -182,6 +201,22 @@ class LinearTransform(nn.Module):
 
     def forward(self, context_BC: Tensor) -> Tensor:
         return self.project(context_BC)
+
+    def lean(self, context: Tensor) -> Tensor:
+        """The same on the path of few calls."""
+        return lean.transform(context, (None, None, None, None, self.project.weight, self.project.bias), 0.0, None)
+
+
+def _is_plain(branch: nn.Module | None) -> bool:
+    """Whether a transform has the layers that the constructor made, and no hooks: nothing but their weights counts."""
+    if branch is None:
+        return True
+    if type(branch) is not Bottleneck and type(branch) is not LinearTransform:
+        return False
+    for layer in (branch, *branch._modules.values()):
+        if layer is not None and (layer._forward_hooks or layer._forward_pre_hooks or type(layer) not in _PLAIN):
+            return False
+    return True
 
 
 def zero_layer(layer: nn.Linear) -> None:
@@ -200,4 +235,8 @@ def open_gate(gate: str, t: Tensor) -> Tensor:
 
 def over_map(t_BC: Tensor, x: Tensor) -> Tensor:
     """One vector per image as a map that broadcasts over the positions of x, in the dtype of x."""
-    return t_BC.to(x.dtype).reshape(t_BC.shape + (1,) * (x.ndim - 2))
+    t_BC = t_BC if t_BC.dtype is x.dtype else t_BC.to(x.dtype)
+    return t_BC.reshape(t_BC.shape + (1,) * (x.ndim - 2))
+
+
+_PLAIN = {Bottleneck, LinearTransform, nn.Linear, nn.LayerNorm, *_NAMES}

@@ -1,6 +1,5 @@
 """Shape checks that several ops and blocks share; each error names the argument, its shape and what is allowed."""
 
-import torch
 from torch import Tensor
 
 
@@ -19,7 +18,7 @@ def check_map(x: Tensor, channels: int | None = None, dims: tuple[int, ...] = (1
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {allowed}")
     if channels is not None and x.shape[1] != channels:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, so {x.shape[1]} channels; expected {channels}")
-    if not torch.is_floating_point(x):
+    if not x.is_floating_point():
         raise ValueError(f"{name} has dtype {x.dtype}; expected a floating-point dtype (call .float() on it)")
-    if any(size == 0 for size in x.shape[2:]):
+    if 0 in x.shape[2:]:
         raise ValueError(f"{name} has shape {tuple(x.shape)}, which holds no position; every spatial size must be >= 1")

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from gcnet import ops
 from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, open_gate, over_map
-from gcnet.ops.attention_pool.fused import attention_pool_fused
-from gcnet.ops.average_pool import average_pool
+from gcnet.ops import lean
 from gcnet.ops.pooled_transform.reference import transform
 from gcnet.rewrites.errors import RewriteError
 
@@ -41,17 +40,18 @@ class FoldedContext(nn.Module):
         self.bias = None if block.scale is None else _parameter(b, conv)
 
     def forward(self, h: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
-        scale_BC, shift_BC = vectors(h, self.key, self.scale, self.add, self.gate)
+        scale, shift = vectors(h, self.key, self.scale, self.add, self.gate)
         weight, bias = self.weight, self.bias
-        if h.shape[0] == 1 and not h.is_cuda:
-            if shift_BC is not None and scale_BC is None:
-                bias, shift_BC = shift_BC[0], None
-            elif scale_BC is not None and residual is None and h[0, 0].numel() > h.shape[1]:  # the map is the larger
-                weight = weight * scale_BC[0].reshape(-1, *[1] * (weight.ndim - 1))
+        if _one_image(h) and not h.is_cuda:
+            if shift is not None and scale is None:
+                bias, shift = shift if shift.ndim == 1 else shift[0], None
+            elif scale is not None and residual is None and h[0, 0].numel() > h.shape[1]:  # the map is the larger
+                scale_C = scale.reshape(-1)
+                weight = weight * scale_C.reshape(-1, *[1] * (weight.ndim - 1))
                 assert bias is not None
-                bias = bias * scale_BC[0] if shift_BC is None else torch.addcmul(shift_BC[0], bias, scale_BC[0])
-                scale_BC = shift_BC = None
-        return join(convolve(h, weight, bias), scale_BC, shift_BC, residual, relu)
+                bias = bias * scale_C if shift is None else torch.addcmul(shift.reshape(-1), bias, scale_C)
+                scale = shift = None
+        return join(convolve(h, weight, bias), scale, shift, residual, relu)
 
 
 class FoldedBlock(nn.Module):
@@ -85,14 +85,14 @@ class ContextThenConv(nn.Module):
         self.bias = None if conv.bias is None else _parameter(conv.bias, conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[0] != 1 or x[0, 0].numel() < self.weight.shape[0]:
+        if not _one_image(x) or x[0, 0].numel() < self.weight.shape[0]:
             return convolve(self.block(x), self.weight, self.bias)
-        scale_1K, shift_1K = vectors(x, self.block.key, self.block.scale, self.block.add, self.block.gate)
+        scale, shift = vectors(x, self.block.key, self.block.scale, self.block.add, self.block.gate)
         weight, bias = self.weight, self.bias
-        if shift_1K is not None:
-            bias = F.linear(shift_1K, weight.flatten(1), bias)[0]
-        if scale_1K is not None:
-            weight = weight * over_map(scale_1K, weight)
+        if shift is not None:
+            bias = F.linear(shift.reshape(-1), weight.flatten(1), bias)
+        if scale is not None:
+            weight = weight * over_map(scale, weight)
         return convolve(x, weight, bias)
 
 
@@ -113,7 +113,8 @@ class FoldedTransform(nn.Module):
         super().__init__()
         layers = _layers(transform)
         self.eps, self.activation = 1e-5, None
-        self.reduce_weight = self.reduce_bias = self.norm_weight = self.norm_bias = None
+        for name in ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias"):
+            self.register_parameter(name, None)
         first = _affine(layers[0], W, b)
         if isinstance(transform, Bottleneck):
             self.reduce_weight, self.reduce_bias = (_parameter(t, layers[0]) for t in first)
@@ -129,12 +130,14 @@ class FoldedTransform(nn.Module):
 
     def weights(self) -> tuple[Any, ...]:
         """In the order of `ops.pooled_transform`."""
-        first = (self.reduce_weight, self.reduce_bias, self.norm_weight, self.norm_bias)
-        return (*first, self.expand_weight, self.expand_bias)
+        return tuple(self._parameters.values())  # each by name takes a Python call of nn.Module
 
     def pooled_on_gpu(self, x: Tensor, key: Tensor | None) -> Tensor:
         """Pool and transform in two launches."""
         return ops.pooled_transform(x, key, *self.weights(), eps=self.eps, activation=self.activation)
+
+    def lean(self, pooled: Tensor) -> Tensor:
+        return lean.transform(pooled, self.weights(), self.eps, self.activation)
 
     def forward(self, pooled: Tensor) -> Tensor:
         return transform(pooled, self.weights(), self.eps, self.activation)
@@ -143,11 +146,17 @@ class FoldedTransform(nn.Module):
 def vectors(
     x: Tensor, key: Tensor | None, scale: FoldedTransform | None, add: FoldedTransform | None, gate: str
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The two vectors that fusion needs, (B, C) each: the gate's scale and the added shift; None for the one unused."""
-    if x.is_cuda and not torch.is_grad_enabled():
+    """The gate's scale and the added shift, which fusion needs; None for the one unused.
+
+    (B, C) each, or (C,) for one image on the path of few calls.
+    """
+    if lean.applies(x):
+        pooled = lean.pool(x, key)
+        out = [None if t is None else t.lean(pooled) for t in (scale, add)]
+    elif x.is_cuda and not torch.is_grad_enabled():
         out = [None if t is None else t.pooled_on_gpu(x, key) for t in (scale, add)]
     else:
-        pooled = average_pool(x) if key is None else attention_pool_fused(x, key)
+        pooled = ops.average_pool(x) if key is None else ops.attention_pool(x, key)
         out = [None if t is None else t.forward(pooled) for t in (scale, add)]
     return None if out[0] is None else open_gate(gate, out[0]), out[1]
 
@@ -166,6 +175,11 @@ def join(y: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor
     if residual is not None:
         y = y.add_(residual)
     return y.relu_() if relu else y
+
+
+def _one_image(x: Tensor) -> bool:
+    """Whether the batch is one image, and will be: a size that is being traced is no plain number."""
+    return type(x.shape[0]) is int and x.shape[0] == 1
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

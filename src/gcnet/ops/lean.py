@@ -1,0 +1,65 @@
+"""The context path at inference on the CPU, in as few calls as possible.
+
+Inside a network the caches of a CPU hold the map that was just convolved, not the code of the next small operation:
+each call there takes 20 to 100 microseconds, more than the arithmetic on the vectors of a context block. Here are the
+same sums with half of the calls of the general path (benchmarks/block_alone.py, benchmarks/context_tax.py).
+
+B images, C channels, P positions. One image is a vector (C,) all along, several are (B, C).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gcnet.ops.pooled_transform.reference import ACTIVATIONS
+
+_DTYPES = (torch.float32, torch.float64)
+
+
+def applies(x: Tensor) -> bool:
+    """Whether the path serves this map: on the CPU, no gradient, a dtype that needs no wider sums, a plain size.
+
+    A size that is no plain number is being traced: one image must not become a constant of the graph.
+    """
+    return (
+        not torch.is_grad_enabled()
+        and x.is_cpu
+        and x.dtype in _DTYPES
+        and not torch.is_autocast_enabled("cpu")
+        and type(x.shape[0]) is int
+    )
+
+
+def pool(x: Tensor, key: Tensor | None) -> Tensor:
+    """Attention pooling with the key vector (C,), average pooling without; as `attention_pool` and `average_pool`."""
+    if x.shape[0] == 1:
+        x_CP = x.reshape(x.shape[1], -1)
+        return x_CP.mean(1) if key is None else torch.mv(x_CP, torch.mv(x_CP.t(), key).softmax(0))
+    x_BCP = x.flatten(2)
+    if key is None:
+        return x_BCP.mean(2)
+    alpha_B1P = torch.bmm(key.expand(x.shape[0], 1, -1), x_BCP).softmax(2)
+    return torch.bmm(alpha_B1P, x_BCP.transpose(1, 2)).squeeze(1)
+
+
+def transform(pooled: Tensor, weights: Sequence[Tensor | None], eps: float, activation: str | None) -> Tensor:
+    """Linear -> [LayerNorm] -> [activation] -> linear; weights in the order of `ops.pooled_transform`."""
+    reduce, reduce_bias, norm, norm_bias, expand, expand_bias = weights
+    assert expand is not None
+    if reduce is not None:
+        pooled = _linear(pooled, reduce, reduce_bias)
+        if norm is not None:
+            pooled = torch.layer_norm(pooled, norm.shape, norm, norm_bias, eps)
+        if activation == "relu":
+            pooled = pooled.relu_()
+        elif activation is not None:
+            pooled = ACTIVATIONS[activation](pooled)
+    return _linear(pooled, expand, expand_bias)
+
+
+def _linear(vector: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if vector.ndim == 2:
+        return F.linear(vector, weight, bias)
+    return torch.mv(weight, vector) if bias is None else torch.addmv(bias, weight, vector)
