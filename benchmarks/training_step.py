@@ -3,9 +3,10 @@
     OMP_WAIT_POLICY=PASSIVE python benchmarks/training_step.py                          # two kinds of norms
     OMP_WAIT_POLICY=PASSIVE python benchmarks/training_step.py --only 'FrozenBatch*'    # the third
 
-A step is forward and backward pass; the optimiser's is left out. Norms: with batch statistics; "eval", BatchNorm2d that
-uses and keeps its running statistics, weights trainable (mmdet's norm_eval); torchvision's FrozenBatchNorm2d. Outputs
-and gradients of ours and mmcv's are compared first, for every row, in float64. Random weights, float32, eager.
+A step is forward and backward pass; the optimiser's is left out. The networks go in step, unit after unit. Norms: with
+batch statistics; "eval", BatchNorm2d that uses and keeps its running statistics, weights trainable (mmdet's norm_eval);
+torchvision's FrozenBatchNorm2d. Outputs and gradients of ours and mmcv's are compared first, for every row, in float64.
+Random weights, float32, eager.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,8 @@ import torch
 from torch import nn
 from torchvision.models import resnet
 
-from gcnet.analysis.cost import time_in_rounds
 from gcnet.analysis.intervals import median_interval
+from lockstep import training_in_step
 from measure import rounded
 from peers import awaken, difference, freeze_batch_norms, with_ours, with_peers
 from rows import (
@@ -111,7 +112,7 @@ def measure(
     for model in models.values():
         model.float()
     x = torch.randn(shape).to(memory_format=FORMATS[memory_format])
-    taken = time_in_rounds({name: partial(step, model, x) for name, model in models.items()}, rounds, seconds)
+    taken = training_in_step(models, x, rounds=rounds, seconds=seconds)
     row: Row = {
         "norms": norms,
         "format": memory_format,
@@ -155,8 +156,8 @@ def main() -> None:
             norms,
             memory_format,
             (8, 3, 224, 224),
-            rounds=round(20 * effort),
-            seconds=30 * effort,
+            rounds=round(40 * effort),
+            seconds=45 * effort,
         )
         for norms in NORMS
         for memory_format in FORMATS

@@ -17,7 +17,17 @@ import training_step
 
 ROOT = Path(__file__).parents[2]
 # Not claims, or not in the quarter of an hour of `make bench`.
-APART = {"measure", "rows", "peers", "experiments", "compile_insert", "gpu_suite", "nonlocal_forms", "batch_statistics"}
+APART = {
+    "measure",
+    "rows",
+    "peers",
+    "lockstep",
+    "experiments",
+    "compile_insert",
+    "gpu_suite",
+    "nonlocal_forms",
+    "batch_statistics",
+}
 
 
 def tiny() -> resnet.ResNet:
