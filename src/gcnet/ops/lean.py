@@ -36,7 +36,9 @@ def pool(x: Tensor, key: Tensor | None) -> Tensor:
     """Attention pooling with the key vector (C,), average pooling without; as `attention_pool` and `average_pool`."""
     if x.shape[0] == 1:
         x_CP = x.reshape(x.shape[1], -1)
-        return x_CP.mean(1) if key is None else torch.mv(x_CP, torch.mv(x_CP.t(), key).softmax(0))
+        P = x_CP.shape[1]  # a mean as a product, too: the code of the products is in the cache for the transform
+        alpha_P = x.new_full((P,), 1 / P) if key is None else torch.mv(x_CP.t(), key).softmax(0)
+        return torch.mv(x_CP, alpha_P)
     x_BCP = x.flatten(2)
     if key is None:
         return x_BCP.mean(2)
