@@ -15,7 +15,7 @@ from gcnet.rewrites import record
 from gcnet.rewrites.dataflow import Dataflow
 from gcnet.rewrites.eager import check_model
 from gcnet.rewrites.errors import RewriteError
-from gcnet.rewrites.folded import ContextThenConv, FoldedBlock, FoldedContext, NormThenAct, StayInEval
+from gcnet.rewrites.folded import ContextThenConv, FoldedBlock, FoldedContext, NormThenAct, StayInEval, exact
 from gcnet.rewrites.folded_units import join_shortcut
 from gcnet.rewrites.narrow import CONTEXT_BLOCKS, is_pointwise
 from gcnet.rewrites.places import detach, has_hooks, parameter_holders
@@ -170,12 +170,12 @@ def _merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
     """The norm's scale and shift go into the convolution; what else the norm's module carries stays in its place."""
     conv: Any = model.get_submodule(conv_name)
     norm: Any = model.get_submodule(norm_name)
-    weight, mean, variance = (t.detach().double() for t in (conv.weight, norm.running_mean, norm.running_var))
-    bias, gain, shift = (None if t is None else t.detach().double() for t in (conv.bias, norm.weight, norm.bias))
+    weight, mean, variance = (exact(t) for t in (conv.weight, norm.running_mean, norm.running_var))
+    bias, gain, shift = (None if t is None else exact(t) for t in (conv.bias, norm.weight, norm.bias))
     transposed = isinstance(conv, nn.modules.conv._ConvTransposeNd)
     fused = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, gain, shift, transposed)
     for key, value in zip(("weight", "bias"), fused, strict=True):
-        value = value.to(conv.weight.dtype)
+        value = value.to(conv.weight.device, conv.weight.dtype)
         if key == "weight":
             layout = torch.channels_last if is_channels_last(conv.weight) else torch.contiguous_format
             value = value.contiguous(memory_format=layout)

@@ -29,11 +29,11 @@ class FoldedContext(nn.Module):
 
     def __init__(self, conv: Any, block: ContextBlock) -> None:
         super().__init__()
-        W = conv.weight.detach().flatten(1).double()
-        b = W.new_zeros(len(W)) if conv.bias is None else conv.bias.detach().double()
+        W = exact(conv.weight).flatten(1)
+        b = W.new_zeros(len(W)) if conv.bias is None else exact(conv.bias)
         self.gate = block.gate
         self.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=conv.weight.requires_grad)
-        self.key = None if block.key is None else _parameter(block.key.weight[0].double() @ W, conv)
+        self.key = None if block.key is None else _parameter(exact(block.key.weight[0]) @ W, conv)
         self.scale = None if block.scale is None else FoldedTransform(block.scale, W, b)
         added = b if block.scale is None else None  # with a scale, b has to be scaled too
         self.add = None if block.add is None else FoldedTransform(block.add, W, b, added)
@@ -219,11 +219,17 @@ def _layers(transform: Any) -> list[nn.Linear]:
 
 def _affine(layer: nn.Linear, W: Tensor | None = None, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Weight and bias of the layer in float64, behind W and b if given."""
-    weight = layer.weight.detach().double()
-    bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().double()
+    weight = exact(layer.weight)
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else exact(layer.bias)
     if W is None:
         return weight, bias
     return weight @ W, bias + weight @ b if b is not None else bias
+
+
+def exact(weight: Tensor) -> Tensor:
+    """Detached and in float64, in which weights are merged; on the CPU where the device has no float64."""
+    weight = weight.detach()
+    return (weight.cpu() if weight.device.type == "mps" else weight).double()
 
 
 def _gains(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:

@@ -121,7 +121,7 @@ def difference(found: list[Tensor], expected: list[Tensor]) -> float:
         return float("inf")
     worst = 0.0
     for a, b in zip(found, expected, strict=True):
-        a, b = a.double(), b.double()
+        a, b = (t.cpu().double() for t in (a, b))  # not every device has float64
         if not torch.equal(a.isfinite(), b.isfinite()):
             return float("inf")
         difference = torch.nan_to_num(a - b, posinf=0.0, neginf=0.0).norm() / torch.nan_to_num(b).norm().clamp_min(
