@@ -463,3 +463,9 @@ class Chain(nn.ModuleDict):
         for child in self.values():
             x = child(x)
         return x
+
+
+def test_a_block_on_a_block_is_refused_for_what_it_is():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), gcnet.create_block("gc", 8, reduction=2))
+    with pytest.raises(ValueError, match=r"1 is a GlobalContext, which has a 'context' of its own"):
+        gcnet.insert(model, "se", at="1", reduction=2)

@@ -64,7 +64,13 @@ def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
         RewriteError: the place is taken, or the host cannot carry a child.
     """
     host = model.get_submodule(place.host)
-    if getattr(host, place.child, None) is not None:
+    there = getattr(host, place.child, None)
+    if there is not None and not isinstance(there, nn.Module):
+        raise RewriteError(
+            f"{place.host or 'the model itself'} is a {type(host).__name__}, which has a {place.child!r} of its own; "
+            "choose the module around it"
+        )
+    if there is not None:
         raise RewriteError(
             f"{place.host or 'the model itself'} already has a block at this place ({place.name}); "
             "insert into the model without it, or choose other stages, where or position"
