@@ -1,0 +1,312 @@
+"""`create_detector`: a detector by name, with torchvision's or mmdetection's numerics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from gcnet.models.detection import cascade
+from gcnet.models.detection.backbone import NORMS, RESNETS, Backbone, Shape, build_body, norm_layer
+from gcnet.models.detection.heads import BOX_HEADS, BoxPredictor, MaskPredictor, build_box_head
+from gcnet.models.detection.presets import PRESETS, Preset
+from gcnet.models.detection.retinanet import OneStage
+from gcnet.models.detection.two_stage import TwoStage
+from gcnet.rewrites import record
+
+KINDS = ("fasterrcnn", "maskrcnn", "cascade_rcnn", "cascade_maskrcnn", "retinanet")
+_NAME = re.compile(rf"({'|'.join(KINDS)})_(.+)_fpn")
+_SHOWN = ("resnet50", "resnet101", "resnext101_32x4d", "resnext101_64x4d")
+DETECTORS: tuple[str, ...] = tuple(f"{kind}_{trunk}_fpn" for kind in KINDS for trunk in _SHOWN)
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Options that only some detectors have.
+_TWO_STAGE = ("proposals", "train_proposals", "rois_per_image", "fc_channels", "box_head")
+_MASK = ("mask_channels",)
+_RESNET = ("base_channels", "groups", "group_width")
+
+
+def is_detector(name: str) -> bool:
+    """Whether a name is one that `create_detector` takes, whatever its backbone.
+
+    Example:
+        >>> is_detector("maskrcnn_timm/resnet26d_fpn"), is_detector("resnet50")
+        (True, False)
+    """
+    return _NAME.fullmatch(name) is not None
+
+
+def backbone_name(name: str) -> str:
+    """The backbone in a detector's name: `resnet50` of `maskrcnn_resnet50_fpn`."""
+    return _parsed(name)[1]
+
+
+def create_detector(
+    name: str,
+    *,
+    num_classes: int,
+    preset: Literal["torchvision", "mmdet"] = "torchvision",
+    norm: Literal["batch", "frozen", "sync", "group"] = "batch",
+    frozen_stages: int | None = None,
+    head_norm: Literal["batch", "frozen", "sync", "group"] | None = None,
+    box_head: Literal["2fc", "4conv1fc"] | None = None,
+    min_size: int | Sequence[int] = 800,
+    max_size: int = 1333,
+    image_mean: Sequence[float] = MEAN,
+    image_std: Sequence[float] = STD,
+    proposals: Sequence[int] | None = None,
+    train_proposals: Sequence[int] | None = None,
+    rois_per_image: int | None = None,
+    score_threshold: float = 0.05,
+    nms_threshold: float = 0.5,
+    detections_per_image: int | None = None,
+    base_channels: int | None = None,
+    groups: int | None = None,
+    group_width: int | None = None,
+    fpn_channels: int = 256,
+    fc_channels: int | None = None,
+    mask_channels: int | None = None,
+) -> TwoStage | OneStage:
+    """A detector with random weights and a feature pyramid (arXiv 1612.03144), on torchvision's detection parts.
+
+    The model takes a list of RGB images (3, H, W) in 0..1 and returns torchvision's dictionaries; in training mode it
+    takes targets too (boxes x1, y1, x2, y2 in pixels, labels, masks) and returns a dictionary of losses. Labels are 0
+    to num_classes - 1. Its parameters have torchvision's names.
+
+    Args:
+        name: `KIND_BACKBONE_fpn`. Kinds: fasterrcnn, maskrcnn, cascade_rcnn, cascade_maskrcnn, retinanet. Backbones:
+            resnet18 to resnet152, resnext50_32x4d, resnext101_32x4d, resnext101_32x8d, resnext101_64x4d,
+            wide_resnet50_2, wide_resnet101_2; nets of torchvision with `features`; `timm/NAME`.
+        num_classes: foreground classes.
+        preset: "torchvision": its parts as they are, for its weights. "mmdet": what mmdetection 2 and 3 compute
+            (anchors, RoIAlign, limits of boxes, NMS, pasting of masks; the background comes last in the weights).
+        norm: of the backbone. "frozen": statistics fixed; in "torchvision" the norms' weights too. "group" is for
+            ResNets.
+        frozen_stages: None, or what is not trained: 0 the stem, 1 the stem and C2, ..., 4 all of the backbone.
+        head_norm: norm of the convolutions in pyramid, 4conv1fc box head and mask head; None for a bias instead.
+        box_head: "2fc" (default) or "4conv1fc".
+        min_size: the shorter side is scaled to it, in training to one of them, drawn anew for each image.
+        max_size: the longer side is not scaled beyond it.
+        image_mean, image_std: of the pixels in 0..1, RGB.
+        proposals: of the RPN at inference: per level before NMS, per image after it; (1000, 1000).
+        train_proposals: the same in training; (2000, 2000), with "mmdet" (2000, 1000).
+        rois_per_image: boxes drawn per image in training; 512.
+        score_threshold, nms_threshold, detections_per_image: choice of detections; 100 (RetinaNet of torchvision 300).
+        base_channels, groups, group_width: of a ResNet: channels of the stem (64), groups, channels per group in C2.
+        fpn_channels, fc_channels, mask_channels: widths of pyramid, box head and mask head (256, 1024, 256).
+
+    Raises:
+        ValueError: a name or option that does not fit; the message says what would.
+
+    Example:
+        >>> model = create_detector("fasterrcnn_resnet18_fpn", num_classes=3, base_channels=8, fpn_channels=16)
+        >>> model.backbone.body.layer4[0].conv1.in_channels
+        32
+    """
+    given = {key: value for key, value in locals().items() if key not in ("name", "num_classes", "preset")}
+    kind, trunk = _parsed(name)
+    _check(kind, trunk, given)
+    if preset not in PRESETS:
+        raise ValueError(f"preset={preset!r}: allowed are {', '.join(map(repr, PRESETS))}")
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f"num_classes={num_classes!r}: allowed are whole numbers from 1")
+    parts = PRESETS[preset]
+    dense = kind == "retinanet"
+    fixed = norm == "frozen" and parts.fixed_statistics
+    body = build_body(trunk, norm=norm, fixed_statistics=fixed, base_channels=base_channels, shape=_shape(trunk, given))
+    backbone = Backbone(
+        body,
+        first=1 if dense else 0,
+        out_channels=fpn_channels,
+        extra=parts.p6p7(body.channels[-1], fpn_channels) if dense else LastLevelMaxPool(),
+        norm=None if head_norm is None else norm_layer(head_norm),
+        frozen_stages=frozen_stages,
+        fixed_statistics=fixed,
+    )
+    choice = _Choice(score_threshold, nms_threshold, detections_per_image)
+    transform = parts.transform(min_size, max_size, list(image_mean), list(image_std))  # type: ignore[arg-type]
+    if dense:
+        model = _retinanet(parts, backbone, transform, num_classes, choice)
+    else:
+        heads = _Heads(
+            parts,
+            num_classes,
+            fpn_channels,
+            fc_channels or 1024,
+            mask_channels or 256 if "mask" in kind else None,
+            box_head or "2fc",
+            head_norm,
+            rois_per_image or 512,
+            choice,
+        )
+        roi_heads = cascade.CascadeRoIHeads(heads.stage(k) for k in range(3)) if "cascade" in kind else heads.single()
+        rpn = _rpn(parts, fpn_channels, proposals or (1000, 1000), train_proposals or parts.train_proposals)
+        model = TwoStage(backbone, rpn, roi_heads, transform, num_classes=num_classes)
+    defaults = create_detector.__kwdefaults__
+    chosen = {key: _plain(value) for key, value in given.items() if value != defaults[key]}
+    model.gcnet_architecture = {"name": name, "num_classes": num_classes, "preset": preset, **chosen}  # type: ignore[assignment]
+    sizes = {"min_size": _plain(min_size), "max_size": max_size}
+    record.set_preprocessing(model, sizes | {"mean": list(image_mean), "std": list(image_std), "channel_order": "RGB"})
+    return model
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """How detections are chosen."""
+
+    score: float
+    iou: float
+    count: int | None
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Builds RoI heads: one, or the three of a cascade."""
+
+    parts: Preset
+    num_classes: int
+    channels: int
+    fc_channels: int
+    mask_channels: int | None
+    box_head: str
+    norm: str | None
+    rois_per_image: int
+    choice: _Choice
+
+    def single(self) -> RoIHeads:
+        return self._build(0.5, (0.1, 0.1, 0.2, 0.2), class_agnostic=False)
+
+    def stage(self, k: int) -> RoIHeads:
+        return self._build(cascade.IOU_THRESHOLDS[k], cascade.DELTA_SCALES[k], class_agnostic=True)
+
+    def _build(self, iou: float, scales: tuple[float, ...], *, class_agnostic: bool) -> RoIHeads:
+        parts = self.parts
+        norm = None if self.norm is None else norm_layer(self.norm)
+        last = parts.background_last
+        heads = parts.roi_heads(
+            parts.roi_pool(7),
+            build_box_head(self.box_head, self.channels, self.fc_channels, norm),
+            BoxPredictor(self.fc_channels, self.num_classes, background_last=last, class_agnostic=class_agnostic),
+            iou,
+            iou,
+            self.rois_per_image,
+            0.25,
+            None,
+            self.choice.score,
+            self.choice.iou,
+            self.choice.count or 100,
+        )
+        heads.box_coder = parts.coder(tuple(1 / scale for scale in scales))  # type: ignore[arg-type]
+        if self.mask_channels is not None:
+            width = self.mask_channels
+            heads.mask_roi_pool = parts.roi_pool(14)
+            heads.mask_head = MaskRCNNHeads(self.channels, (width,) * 4, 1, norm_layer=norm)
+            predictor = MaskPredictor if last else MaskRCNNPredictor
+            heads.mask_predictor = predictor(width, width, self.num_classes + (0 if last else 1))
+        return heads
+
+
+def _rpn(parts: Preset, channels: int, test: Sequence[int], train: Sequence[int]) -> nn.Module:
+    sides = [32.0, 64.0, 128.0, 256.0, 512.0]
+    anchors = parts.anchors([[side] for side in sides], [4, 8, 16, 32, 64])
+    rpn = parts.rpn(
+        anchors,
+        RPNHead(channels, anchors.num_anchors_per_location()[0]),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=256,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": train[0], "testing": test[0]},
+        post_nms_top_n={"training": train[1], "testing": test[1]},
+        nms_thresh=0.7,
+    )
+    rpn.box_coder = parts.coder((1.0, 1.0, 1.0, 1.0))
+    return rpn
+
+
+def _retinanet(parts: Preset, backbone: Backbone, transform: nn.Module, num_classes: int, choice: _Choice) -> OneStage:
+    sides = [[side * 2 ** (k / 3) for k in range(3)] for side in (32.0, 64.0, 128.0, 256.0, 512.0)]
+    anchors = parts.anchors(sides, [8, 16, 32, 64, 128])
+    rows = num_classes + parts.retinanet.first_label
+    model = parts.retinanet(
+        backbone,
+        rows,
+        anchor_generator=anchors,
+        head=RetinaNetHead(backbone.out_channels, anchors.num_anchors_per_location()[0], rows),
+        score_thresh=choice.score,
+        nms_thresh=choice.iou,
+        detections_per_img=choice.count or parts.retinanet_detections,
+    )
+    model.transform = transform
+    model.num_classes = num_classes
+    model.box_coder = parts.coder((1.0, 1.0, 1.0, 1.0))
+    model.head.regression_head.box_coder = model.box_coder
+    return model
+
+
+def _parsed(name: str) -> tuple[str, str]:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(
+            f"name={name!r} is no detector; names are KIND_BACKBONE_fpn with a kind of {', '.join(KINDS)}, for example "
+            "maskrcnn_resnet50_fpn or retinanet_timm/resnet26d_fpn"
+        )
+    return match[1], match[2]
+
+
+def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
+    """Options of another kind of detector, and values that none takes."""
+    lacking = {key: "has no RoI heads" for key in _TWO_STAGE if kind == "retinanet"}
+    lacking |= {key: "has no masks" for key in _MASK if "mask" not in kind}
+    lacking |= {key: f"has no torchvision ResNet but {trunk}" for key in _RESNET if trunk not in RESNETS}
+    for key, reason in lacking.items():
+        if given[key] is not None:
+            raise ValueError(f"{key}={given[key]!r}: a {kind} on {trunk} {reason}; leave {key} out")
+    for key, allowed in (("norm", NORMS), ("head_norm", (None, *NORMS)), ("box_head", (None, *BOX_HEADS))):
+        if given[key] not in allowed:
+            raise ValueError(f"{key}={given[key]!r}: allowed are {', '.join(map(repr, allowed))}")
+    if given["frozen_stages"] not in (None, 0, 1, 2, 3, 4):
+        raise ValueError(f"frozen_stages={given['frozen_stages']!r}: allowed are None and 0 (the stem) to 4 (up to C5)")
+    if given["head_norm"] is not None and kind == "retinanet":
+        raise ValueError("head_norm: torchvision's RetinaNet has it in the pyramid alone; leave it out")
+    for key in ("proposals", "train_proposals"):
+        value = given[key]
+        if value is not None and (len(value) != 2 or min(value) < 1):
+            raise ValueError(f"{key}={value!r}: expected two numbers from 1: per level before NMS, per image after it")
+    for key in (
+        "base_channels",
+        "groups",
+        "group_width",
+        "fpn_channels",
+        "fc_channels",
+        "mask_channels",
+        "rois_per_image",
+    ):
+        if given[key] is not None and given[key] < 1:
+            raise ValueError(f"{key}={given[key]!r}: allowed are whole numbers from 1")
+
+
+def _shape(trunk: str, given: dict[str, Any]) -> Shape | None:
+    """The ResNet with the given groups; the width of its groups follows `base_channels` unless it is given."""
+    if trunk not in RESNETS:
+        return None
+    known = RESNETS[trunk]
+    base = given["base_channels"] or 64
+    width = given["group_width"] or known.group_width * base // 64
+    if width < 1:
+        raise ValueError(
+            f"base_channels={base} leaves no channel in the groups of {trunk}; give groups=... and group_width=... too"
+        )
+    return known._replace(groups=given["groups"] or known.groups, group_width=width)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
