@@ -10,14 +10,17 @@ import pytest
 import gcnet
 
 NAMES = {
+    "Analysis",
     "Checkpoint",
     "CheckpointError",
     "Profile",
     "__version__",
     "accelerate",
+    "analyze",
     "blocks",
     "create_block",
     "create_model",
+    "deform",
     "fold",
     "insert",
     "inserted",
@@ -27,6 +30,7 @@ NAMES = {
     "ops",
     "profile",
     "save_checkpoint",
+    "simplify",
 }
 
 

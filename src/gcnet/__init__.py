@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gcnet import blocks as blocks
     from gcnet import ops as ops
+    from gcnet.analysis.analyze import Analysis as Analysis
+    from gcnet.analysis.analyze import analyze as analyze
     from gcnet.analysis.profile import Profile as Profile
     from gcnet.analysis.profile import profile as profile
+    from gcnet.analysis.simplify import simplify as simplify
     from gcnet.blocks import create_block as create_block
     from gcnet.blocks import list_blocks as list_blocks
     from gcnet.checkpoints import Checkpoint as Checkpoint
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from gcnet.models import create_model as create_model
     from gcnet.models import list_models as list_models
     from gcnet.rewrites import accelerate as accelerate
+    from gcnet.rewrites import deform as deform
     from gcnet.rewrites import fold as fold
     from gcnet.rewrites import insert as insert
     from gcnet.rewrites import inserted as inserted
@@ -30,6 +34,7 @@ _WHERE = {
     "create_block": "gcnet.blocks",
     "list_blocks": "gcnet.blocks",
     "accelerate": "gcnet.rewrites",
+    "deform": "gcnet.rewrites",
     "insert": "gcnet.rewrites",
     "inserted": "gcnet.rewrites",
     "fold": "gcnet.rewrites",
@@ -41,6 +46,9 @@ _WHERE = {
     "save_checkpoint": "gcnet.checkpoints",
     "profile": "gcnet.analysis.profile",
     "Profile": "gcnet.analysis.profile",
+    "analyze": "gcnet.analysis.analyze",
+    "Analysis": "gcnet.analysis.analyze",
+    "simplify": "gcnet.analysis.simplify",
 }
 _PACKAGES = ("analysis", "blocks", "checkpoints", "data", "models", "ops", "recipes", "rewrites", "tasks")
 

@@ -12,7 +12,8 @@
 | `bbox_head.{cls_convs,reg_convs,retina_cls,retina_reg}` | `head.{classification_head,regression_head}.*` |
 
 Older: `conv2_offset` for `conv2.conv_offset`; `bbox_head` and `mask_head` without `roi_head`, with the background as
-the first class (and unused rows for it in the box and mask predictors); plain convolutions in RetinaNet's towers. The flattened order of the first fully connected layer (channel, row, column) is the same in all of them.
+the first class (and unused rows for it in the box and mask predictors); plain convolutions in RetinaNet's towers. The
+flattened order of the first fully connected layer (channel, row, column) is the same in all of them.
 """
 
 from __future__ import annotations
