@@ -6,6 +6,7 @@ from torch import nn
 
 import gcnet
 from gcnet.models.catalogue import CATALOGUE
+from gcnet.models.detection import DETECTORS
 from gcnet.models.preprocessing import IMAGENET, at_size
 from gcnet.models.weights import WeightsError, head_keys
 from gcnet.rewrites import record
@@ -25,7 +26,7 @@ def test_every_model_of_the_catalogue_builds_with_its_head(name):
 
 
 def test_the_catalogue_is_what_list_models_says():
-    assert gcnet.list_models() == list(CATALOGUE)
+    assert gcnet.list_models() == [*CATALOGUE, *DETECTORS]
     assert len(gcnet.list_models()) > 30
 
 
@@ -40,7 +41,10 @@ def test_models_outside_the_catalogue_build_by_the_name_of_their_library():
     [
         ("resnet5O", "'resnet5O' is no model.*did you mean one of .*resnet50"),
         ("timm/resnet26e", "timm knows.*timm/resnet26"),
-        ("fasterrcnn_resnet50_fpn", "is no model that gcnet or torchvision knows"),
+        (
+            "fasterrcnn_resnet50",
+            "is no model that gcnet or torchvision knows.*did you mean one of fasterrcnn_resnet50_fpn",
+        ),
         ("inception_v3", "auxiliary heads.*timm/inception_v3"),
     ],
 )

@@ -10,6 +10,7 @@ import timm
 import torchvision
 from torch import nn
 
+from gcnet.models.detection import DETECTORS
 from gcnet.models.scenes import SceneNet
 
 Build = Callable[[int], nn.Module]
@@ -37,7 +38,7 @@ def from_timm(name: str, num_classes: int) -> nn.Module:
 
 
 def _closest(name: str, known: list[str]) -> str:
-    names = difflib.get_close_matches(name, [*CATALOGUE, *known], n=4) or sorted(CATALOGUE)[:4]
+    names = difflib.get_close_matches(name, [*list_models(), *known], n=4) or sorted(CATALOGUE)[:4]
     return f"did you mean one of {', '.join(dict.fromkeys(names))}? (models of timm are written 'timm/NAME')"
 
 
@@ -79,14 +80,17 @@ CATALOGUE: dict[str, Build] = {
 
 
 def list_models() -> list[str]:
-    """The recommended names; every other classifier of torchvision, and `timm/NAME` for every model of timm, work too.
+    """The recommended names, classifiers first, then detectors.
+
+    Every other classifier of torchvision, `timm/NAME` for every model of timm, and detectors on other backbones
+    (`maskrcnn_resnet18_fpn`, `retinanet_timm/resnet26d_fpn`) work too.
 
     Example:
         >>> import gcnet
-        >>> "timm/resnet26d" in gcnet.list_models()
-        True
+        >>> "timm/resnet26d" in gcnet.list_models(), "maskrcnn_resnet50_fpn" in gcnet.list_models()
+        (True, True)
     """
-    return list(CATALOGUE)
+    return [*CATALOGUE, *DETECTORS]
 
 
 def build(name: str, num_classes: int) -> nn.Module:

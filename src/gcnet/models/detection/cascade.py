@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ class CascadeRoIHeads(nn.Module):
         self, features: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], image_shapes: Sizes
     ) -> list[Tensor]:
         """For each image (N, 1, 28, 28): the mean over the stages of the probabilities of the own class."""
-        pooled = cast(Any, self._stages()[0].mask_roi_pool)(features, boxes, image_shapes)
+        pooled = self._stages()[0].mask_roi_pool(features, boxes, image_shapes)
         per_stage = [
             maskrcnn_inference(stage.mask_predictor(stage.mask_head(pooled)), labels) for stage in self._stages()
         ]
@@ -96,7 +96,7 @@ class CascadeRoIHeads(nn.Module):
             if self.has_mask():
                 foreground = [torch.where(label > 0)[0] for label in labels]
                 pooled_at = [b[index] for b, index in zip(boxes, foreground, strict=True)]
-                pooled = cast(Any, stage.mask_roi_pool)(features, pooled_at, image_shapes)
+                pooled = stage.mask_roi_pool(features, pooled_at, image_shapes)
                 losses[f"loss_mask_{k}"] = weight * maskrcnn_loss(
                     stage.mask_predictor(stage.mask_head(pooled)),
                     pooled_at,
@@ -108,11 +108,11 @@ class CascadeRoIHeads(nn.Module):
                 boxes = self._moved(StageOutput(boxes, logits, deltas[:, :4].detach()), k, image_shapes)
         return losses
 
-    def _stages(self) -> list[RoIHeads]:
-        return cast(list[RoIHeads], list(self.stages))
+    def _stages(self) -> list[Any]:  # torchvision declares the parts of its mask head as None
+        return list(self.stages)
 
     def _predict(
-        self, stage: RoIHeads, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: Sizes
+        self, stage: Any, features: dict[str, Tensor], boxes: list[Tensor], image_shapes: Sizes
     ) -> tuple[Tensor, Tensor]:
         return stage.box_predictor(stage.box_head(stage.box_roi_pool(features, boxes, image_shapes)))
 

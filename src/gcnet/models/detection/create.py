@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from gcnet.models.detection import cascade
@@ -150,7 +150,7 @@ def create_detector(
         roi_heads = cascade.CascadeRoIHeads(heads.stage(k) for k in range(3)) if "cascade" in kind else heads.single()
         rpn = _rpn(parts, fpn_channels, proposals or (1000, 1000), train_proposals or parts.train_proposals)
         model = TwoStage(backbone, rpn, roi_heads, transform, num_classes=num_classes)
-    defaults = create_detector.__kwdefaults__
+    defaults = create_detector.__kwdefaults__ or {}
     chosen = {key: _plain(value) for key, value in given.items() if value != defaults[key]}
     model.gcnet_architecture = {"name": name, "num_classes": num_classes, "preset": preset, **chosen}  # type: ignore[assignment]
     sizes = {"min_size": _plain(min_size), "max_size": max_size}
@@ -214,7 +214,7 @@ class _Heads:
         return heads
 
 
-def _rpn(parts: Preset, channels: int, test: Sequence[int], train: Sequence[int]) -> nn.Module:
+def _rpn(parts: Preset, channels: int, test: Sequence[int], train: Sequence[int]) -> RegionProposalNetwork:
     sides = [32.0, 64.0, 128.0, 256.0, 512.0]
     anchors = parts.anchors([[side] for side in sides], [4, 8, 16, 32, 64])
     rpn = parts.rpn(
@@ -232,7 +232,9 @@ def _rpn(parts: Preset, channels: int, test: Sequence[int], train: Sequence[int]
     return rpn
 
 
-def _retinanet(parts: Preset, backbone: Backbone, transform: nn.Module, num_classes: int, choice: _Choice) -> OneStage:
+def _retinanet(
+    parts: Preset, backbone: Backbone, transform: GeneralizedRCNNTransform, num_classes: int, choice: _Choice
+) -> OneStage:
     sides = [[side * 2 ** (k / 3) for k in range(3)] for side in (32.0, 64.0, 128.0, 256.0, 512.0)]
     anchors = parts.anchors(sides, [8, 16, 32, 64, 128])
     rows = num_classes + parts.retinanet.first_label

@@ -27,7 +27,7 @@ class OneStage(RetinaNet):
         """Losses in training mode, else for each image boxes, labels, scores."""
         if self.training:
             return super().forward(list(images), check_targets(images, targets, self.num_classes, self.first_label))
-        return [self._outside(found) for found in super().forward(list(images))]
+        return [self._outside(found) for found in cast(list[dict[str, Tensor]], super().forward(list(images)))]
 
     @torch.no_grad()
     def trace(self, images: Tensor, image_sizes: list[tuple[int, int]]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
@@ -14,8 +17,11 @@ class RoundedTransform(GeneralizedRCNNTransform):
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Scale the shorter side to `min_size`, unless the longer one would exceed `max_size`."""
+        if self.training and self._skip_resize:  # the data's transform has chosen the size
+            return image, target
         before = image.shape[-2], image.shape[-1]
-        side = self.torch_choice(list(self.min_size)) if self.training else self.min_size[-1]
+        sides = cast(Sequence[int], self.min_size)  # torchvision makes a tuple of a number
+        side = self.torch_choice(list(sides)) if self.training else sides[-1]
         scale = min(side / min(before), self.max_size / max(before))
         height, width = (int(length * scale + 0.5) for length in before)
         image = F.interpolate(image[None], size=(height, width), mode="bilinear", align_corners=False)[0]
