@@ -62,7 +62,7 @@ def accelerate(model: nn.Module) -> nn.Module:
             kept[name] = f"{type(block).__name__}: {reason}"
             continue
         _refuse_hooks(name, block)
-        _carry_records(block, ours[block])
+        carry_records(block, ours[block])
     replaced = [name for name, block in found.items() if block in ours]
     if not replaced:
         return _unchanged(result, kept)
@@ -85,7 +85,7 @@ def _refuse_hooks(name: str, block: nn.Module) -> None:
             )
 
 
-def _carry_records(old: nn.Module, new: nn.Module) -> None:
+def carry_records(old: nn.Module, new: nn.Module) -> None:
     """What gcnet noted on the block: its place if `insert` put it there, the model's record if it is the root."""
     for key, value in vars(old).items():
         if key.startswith("gcnet_"):
