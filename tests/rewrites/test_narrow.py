@@ -52,7 +52,8 @@ def gradients(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize(("block", "options"), BLOCKS, ids=[name for name, _ in BLOCKS])
-def test_outputs_and_gradients_are_those_of_the_ordinary_path(block, options, frozen, batch):
+def test_outputs_and_gradients_are_those_of_the_ordinary_path(block, options, frozen, batch, monkeypatch):
+    monkeypatch.setattr(narrow, "pays", lambda h: True)
     model = model_with(block, options, frozen)
     other = wide(model)
     unit = model.layer3[0]
@@ -67,6 +68,14 @@ def test_outputs_and_gradients_are_those_of_the_ordinary_path(block, options, fr
             assert torch.equal(ours[name], torch.zeros_like(expected))
         else:
             assert (ours[name] - expected).norm() / scale < 1e-10, name
+
+
+def test_small_maps_take_the_ordinary_path(monkeypatch):
+    model, seen = model_with("gc", {"stages": ("c2", "c5")}), []
+    step = narrow.context_from_narrow_map
+    monkeypatch.setattr(narrow, "context_from_narrow_map", lambda *args: seen.append(args[3].shape) or step(*args))
+    model(torch.randn(1, 3, 64, 64).double())
+    assert seen == [(1, 16, 16, 16)]  # c2; the map of c5 has 4 positions
 
 
 def test_batch_statistics_take_the_ordinary_path():
@@ -84,7 +93,8 @@ def test_what_sits_on_a_layer_keeps_the_ordinary_path():
     assert not narrow.applies(model.layer3[0].conv2, model.layer3[0].bn3, model.layer3[0].context)  # 3x3
 
 
-def test_it_starts_as_the_identity():
+def test_it_starts_as_the_identity(monkeypatch):
+    monkeypatch.setattr(narrow, "pays", lambda h: True)
     plain = resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], 4, width_per_group=16).double().eval()
     model = gcnet.insert(plain, "gc")
     x = torch.randn(2, 3, 64, 64).double()

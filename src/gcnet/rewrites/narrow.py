@@ -35,6 +35,15 @@ def applies(conv: nn.Conv2d, norm: Any, block: Any) -> bool:
     )
 
 
+def pays(h: Tensor) -> bool:
+    """Whether the maps are large beside the weight, which is formed anew in each step, and its gradient likewise.
+
+    At c5 of a ResNet-50 and 8x3x224x224 (392 positions, K = 512) the ordinary path takes a seventh less, at c4 (1568
+    positions, K = 256) a tenth more.
+    """
+    return h.numel() > 2 * h.shape[1] ** 2
+
+
 def is_pointwise(module: Any) -> bool:
     """Whether a module is a 1x1 convolution: each position of its output comes from that position of its input."""
     return (
@@ -61,10 +70,10 @@ def context_from_narrow_map(conv: nn.Conv2d, norm: Any, block: Any, h: Tensor) -
     if scale_BC is None and h.shape[0] == 1:
         assert add_BC is not None
         return F.conv2d(h, kernel, shift_C + add_BC[0])
-    out = F.conv2d(h, kernel, shift_C)
-    if scale_BC is not None:
-        out = out * over_map(scale_BC, out)
-    return out if add_BC is None else out + over_map(add_BC, out)
+    out = F.conv2d(h, kernel)  # without its bias, whose gradient were one more sum over the wide map
+    shift_BC = shift_C.expand(len(h), -1) if scale_BC is None else shift_C * scale_BC
+    shift_map = over_map(shift_BC if add_BC is None else shift_BC + add_BC, out)
+    return out + shift_map if scale_BC is None else torch.addcmul(shift_map, out, over_map(scale_BC, out))
 
 
 def _affine(norm: Any, conv_bias: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,12 @@ class Bottleneck(resnet.Bottleneck):
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
-        if self.training and torch.is_grad_enabled() and narrow.applies(self.conv3, self.bn3, self.context):
+        if (
+            self.training
+            and torch.is_grad_enabled()
+            and narrow.applies(self.conv3, self.bn3, self.context)
+            and narrow.pays(out)
+        ):
             return _join(self, x, narrow.context_from_narrow_map(self.conv3, self.bn3, self.context, out))
         out = self.bn3(self.conv3(out))
         return _join(self, x, out if self.context is None else self.context(out))
