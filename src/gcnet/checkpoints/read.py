@@ -125,7 +125,10 @@ def _plain_model(path: Path, header: Mapping[str, Any], architecture: nn.Module 
             "pass the plain model: load_checkpoint(path, architecture=model)"
         )
     try:
-        return create_model(recorded["name"], num_classes=recorded["num_classes"], **recorded.get("options", {}))
+        options = {key: value for key, value in recorded.items() if key not in ("name", "num_classes", "options")}
+        return create_model(
+            recorded["name"], num_classes=recorded["num_classes"], **options, **recorded.get("options", {})
+        )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its model {recorded!r} cannot be built here ({error})") from error
 

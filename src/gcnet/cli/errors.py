@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1]
 EXTRAS = {
     "lightning": "train",
     "torchmetrics": "train",
+    "faster_coco_eval": "train",
     "matplotlib": "report",
     "jinja2": "report",
     "mlxtend": "demo",

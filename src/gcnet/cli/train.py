@@ -10,19 +10,26 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gcnet.recipes.settings import Settings, from_json
+from gcnet.recipes.detection_settings import detection_settings
+from gcnet.recipes.settings import DETECTION, Settings, from_json
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
-_BLOCK, _RUN, _OPTIMISER = "The block and its place", "The run", "Optimisation"
+_BLOCK, _RUN, _OPTIMISER, _DETECT = "The block and its place", "The run", "Optimisation", "Detectors"
+_NOT_SETTINGS = ("resume", "option", "reduction", "detector_option", "recipe")
 
 
 def train(
     context: typer.Context,
     data: Annotated[
-        str | None, typer.Option(help="Folder or CSV of images; for --task scenes: cue, mirror, cue/fashion, ...")
+        str | None,
+        typer.Option(
+            help="Folder or CSV of images; of COCO or VOC for objects; for scenes: cue, mirror, cue/fashion ..."
+        ),
     ] = None,
-    task: Annotated[str, typer.Option(help="classify or scenes.")] = _DEFAULTS["task"],
-    model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, or scenes.")] = _DEFAULTS["model"],
+    task: Annotated[str, typer.Option(help="classify, detect, segment or scenes.")] = _DEFAULTS["task"],
+    model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, a detector, or scenes.")] = _DEFAULTS[
+        "model"
+    ],
     weights: Annotated[str | None, typer.Option(help="imagenet, or a file of weights.")] = None,
     block: Annotated[
         str | None, typer.Option(help="gc, snl, se, nl, ...; none: the plain model.", rich_help_panel=_BLOCK)
@@ -39,9 +46,31 @@ def train(
     option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE for the block; may be repeated.", rich_help_panel=_BLOCK)
     ] = None,
+    deform: Annotated[
+        str | None, typer.Option(help="Stages with deformable convolutions, such as c3,c4,c5.", rich_help_panel=_DETECT)
+    ] = None,
+    detector_option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE for create_detector, such as norm=frozen.", rich_help_panel=_DETECT),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="1x (12 epochs, the default) or 2x (24).", rich_help_panel=_DETECT)
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Short sides drawn from in training: 640,720,800.", rich_help_panel=_DETECT)
+    ] = None,
+    photometric: Annotated[
+        bool, typer.Option("--photometric", help="Change colours at random.", rich_help_panel=_DETECT)
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse faulty annotations.", rich_help_panel=_DETECT)
+    ] = False,
     epochs: Annotated[int, typer.Option()] = _DEFAULTS["epochs"],
     batch_size: Annotated[int, typer.Option()] = _DEFAULTS["batch_size"],
-    image_size: Annotated[int | None, typer.Option(help="Pixels; else what the model was published with.")] = None,
+    accumulate: Annotated[int, typer.Option(help="Batches per step.")] = _DEFAULTS["accumulate"],
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels (of a detector the short side); else as the model was published.")
+    ] = None,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.", rich_help_panel=_OPTIMISER)] = _DEFAULTS["optimizer"],
     lr: Annotated[float, typer.Option(help="Highest learning rate.", rich_help_panel=_OPTIMISER)] = _DEFAULTS["lr"],
     block_lr: Annotated[
@@ -51,9 +80,12 @@ def train(
         float, typer.Option(help="Not of norms and biases.", rich_help_panel=_OPTIMISER)
     ] = _DEFAULTS["weight_decay"],
     schedule: Annotated[
-        str, typer.Option(help="cosine, one_cycle or constant.", rich_help_panel=_OPTIMISER)
+        str, typer.Option(help="cosine, one_cycle, steps or constant.", rich_help_panel=_OPTIMISER)
     ] = _DEFAULTS["schedule"],
     warmup_epochs: Annotated[float, typer.Option(rich_help_panel=_OPTIMISER)] = _DEFAULTS["warmup_epochs"],
+    warmup_steps: Annotated[
+        int, typer.Option(help="In place of epochs, if not 0.", rich_help_panel=_OPTIMISER)
+    ] = _DEFAULTS["warmup_steps"],
     label_smoothing: Annotated[float, typer.Option(rich_help_panel=_OPTIMISER)] = _DEFAULTS["label_smoothing"],
     clip_norm: Annotated[
         float, typer.Option(help="Bound on the gradients' norm; 0: none.", rich_help_panel=_OPTIMISER)
@@ -64,6 +96,12 @@ def train(
     mixup: Annotated[float, typer.Option(help="Alpha; 0: off.", rich_help_panel=_OPTIMISER)] = _DEFAULTS["mixup"],
     seed: Annotated[int, typer.Option(rich_help_panel=_RUN)] = _DEFAULTS["seed"],
     devices: Annotated[int, typer.Option(help="Processes, one per GPU.", rich_help_panel=_RUN)] = _DEFAULTS["devices"],
+    nodes: Annotated[
+        int, typer.Option(help="Machines, each started by torchrun or SLURM.", rich_help_panel=_RUN)
+    ] = _DEFAULTS["nodes"],
+    save_every: Annotated[
+        int, typer.Option(help="Steps between checkpoints inside an epoch; 0: none.", rich_help_panel=_RUN)
+    ] = _DEFAULTS["save_every"],
     workers: Annotated[int, typer.Option(help="Processes that read images.", rich_help_panel=_RUN)] = _DEFAULTS[
         "workers"
     ],
@@ -83,21 +121,28 @@ def train(
         typer.Option(help="Go on with the run in this folder; only --epochs may grow.", rich_help_panel=_RUN),
     ] = None,
 ) -> None:
-    """Train a classifier with context blocks.
+    """Train a classifier or a detector with context blocks.
 
     gcnet train --data DIR --model resnet50 --block gc --stages c3,c4,c5 --reduction 16 --epochs 30 --name run1
+
+    gcnet train --task segment --data DIR --model maskrcnn_resnet50_fpn --block gc --name run2
 
     gcnet train --resume runs/run1
     """
     given = {
         key: value
         for key, value in context.params.items()
-        if context.get_parameter_source(key).name != "DEFAULT" and key not in ("resume", "option", "reduction")  # type: ignore[union-attr]
+        if context.get_parameter_source(key).name != "DEFAULT" and key not in _NOT_SETTINGS  # type: ignore[union-attr]
     }
     if given.get("block") == "none":
         given["block"] = None
-    if "stages" in given:
-        given["stages"] = tuple(part.strip() for part in given["stages"].split(","))
+    for key in ("stages", "deform"):
+        if key in given:
+            given[key] = tuple(part.strip() for part in given[key].split(","))
+    if scales is not None:
+        given["scales"] = _sizes(scales)
+    if detector_option:
+        given["detector_options"] = block_options(detector_option, "--detector-option")
     options = block_options(option or [])
     if reduction is not None:
         options["reduction"] = reduction
@@ -106,10 +151,18 @@ def train(
     if resume is None:
         if data is None:
             raise typer.BadParameter("give --data, or --resume to go on with a run", param_hint="--data")
-        settings = Settings(**given)
+        if given.get("task") in DETECTION:
+            values: dict[str, Any] = given | ({"recipe": recipe} if recipe is not None else {})
+            settings = detection_settings(**values)
+        elif recipe is not None:
+            raise typer.BadParameter("goes with --task detect or segment", param_hint="--recipe")
+        else:
+            settings = Settings(**given)
     else:
         if not (resume / "settings.json").exists():
             raise typer.BadParameter(f"{resume} holds no run (no settings.json)", param_hint="--resume")
+        if recipe is not None:
+            raise typer.BadParameter("a run that is resumed keeps its recipe; --epochs may grow", param_hint="--recipe")
         settings = dataclasses.replace(
             from_json(resume / "settings.json"), runs=resume.parent, name=resume.name, **given
         )
@@ -126,13 +179,20 @@ def train(
     say_run(result.folder, result.summary)
 
 
-def block_options(texts: list[str]) -> dict[str, Any]:
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of sizes such as 640,720,800", param_hint="--scales") from None
+
+
+def block_options(texts: list[str], flag: str = "--option") -> dict[str, Any]:
     """The values of `--option NAME=VALUE`: JSON where it is JSON (numbers, true, false), none, else text."""
     options: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as reduction=8", param_hint="--option")
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as reduction=8", param_hint=flag)
         try:
             options[name] = (
                 None if value.lower() == "none" else json.loads(value.lower() if value in ("True", "False") else value)

@@ -18,6 +18,7 @@ from torch import nn
 from gcnet.checkpoints import load_checkpoint
 from gcnet.checkpoints.atomic import write_text
 from gcnet.data.folders import load_classification
+from gcnet.recipes.detectors import measure_detector, open_for
 from gcnet.recipes.folders import RunError
 from gcnet.recipes.loaders import eval_loader
 from gcnet.recipes.settings import Settings, SettingsError, from_json
@@ -25,6 +26,7 @@ from gcnet.recipes.sources import Source, open_images, open_scenes
 from gcnet.rewrites import record
 from gcnet.tasks import TASKS
 from gcnet.tasks.classify import ClassifyMetrics
+from gcnet.tasks.detect import task_of
 from gcnet.tasks.scenes import SceneMetrics
 from gcnet.tasks.task import Metrics
 
@@ -35,6 +37,7 @@ def evaluate(
     data: str | None = None,
     split: str = "test",
     settings: Settings | None = None,
+    strict: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Figures of the best model of a run, or of a file of `gcnet.save_checkpoint`.
@@ -44,11 +47,14 @@ def evaluate(
         data: a folder or CSV file, or the name of scenes; None for the data the run was trained with.
         split: "train", "val" or "test". "train" is read without augmentation.
         settings: batch size, workers and task, where there is no run; None for the defaults.
+        strict: refuse faulty annotations of objects; else they are left out, with warnings.
         progress: show a progress bar, if the output is a terminal.
 
     Returns:
-        For classification accuracy, top5, loss, per_class (with the class's name), confusion, images, skipped; for
-        scenes balanced_accuracy, item_accuracy, loss, images. A run's folder also gets them as `evaluation.json`.
+        For detectors COCO's figures (`box_AP`, `box_AP50`, ... `mask_AP` ...; None where there is nothing to find),
+        per_class, images, skipped; for classification accuracy, top5, loss, per_class (with the class's name),
+        confusion, images, skipped; for scenes balanced_accuracy, item_accuracy, loss, images. A run's folder also gets
+        them as `evaluation.json`.
 
     Raises:
         RunError, CheckpointError, DataError: no model there, no such split, classes that the model does not know.
@@ -61,6 +67,13 @@ def evaluate(
     if data is None:
         raise SettingsError(f"data=None: {path} is a file of weights, which does not say what data to use; give data")
     model = load_checkpoint(weights).model
+    detects = task_of(model)
+    if detects is not None:
+        result = _evaluate_detector(model, data, split, settings, strict=strict, progress=progress)
+        result = {"weights": str(weights), **result}
+        if path.is_dir():
+            write_text(path / "evaluation.json", json.dumps(result, indent=2) + "\n")
+        return result
     task = "scenes" if (record.architecture(model) or {}).get("name") == "scenes" else "classify"
     settings = replace(settings, data=data) if settings is not None else Settings(data=data, task=task)
     source = _open(task, data, split, model)
@@ -71,6 +84,19 @@ def evaluate(
     if path.is_dir():
         write_text(path / "evaluation.json", json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _evaluate_detector(
+    model: nn.Module, data: str, split: str, settings: Settings | None, *, strict: bool, progress: bool
+) -> dict[str, Any]:
+    if split not in ("train", "val", "test"):
+        raise SettingsError(f"split={split!r}: allowed are 'train', 'val', 'test'")
+    source = open_for(model, data, strict=strict)
+    if split not in source.datasets:
+        raise RunError(f"split={split!r}: {data} has only {', '.join(source.datasets)}")
+    batch_size, workers = (settings.batch_size, settings.workers) if settings is not None else (1, 0)
+    figures = measure_detector(model, source, split, batch_size=batch_size, workers=workers, progress=progress)
+    return {"data": data, "split": split, **figures}
 
 
 def weights_of(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`predict`: the classes of photographs; a broken file is an entry of its own and does not stop the others."""
+"""`predict`: classes of photographs, or the objects in them; a broken file is an entry and does not stop the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from gcnet.checkpoints.atomic import write_text
 from gcnet.data.images import EXTENSIONS, ImageError, read_image
 from gcnet.data.transforms import eval_transform
 from gcnet.recipes.evaluate import weights_of
+from gcnet.recipes.predict_objects import predict_objects
 from gcnet.recipes.settings import SettingsError
+from gcnet.rewrites import record
+from gcnet.tasks.detect import task_of
 
 BATCH = 32
 
@@ -30,25 +33,46 @@ def predict(
     images: str | Path | Sequence[str | Path],
     *,
     out: str | Path | None = None,
+    threshold: float = 0.5,
+    show_attention: bool = False,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """The class of every image.
+    """The class of every image, or for a detector the objects in it.
 
     Args:
         weights: the folder of a run, or a file of `gcnet.save_checkpoint`.
         images: files and folders; folders are searched at any depth for files with an image's extension.
-        out: a folder that gets `predictions.csv` and `predictions.json`; None to write nothing.
+        out: a folder that gets `predictions.csv` and `predictions.json`, of a detector for each image a picture (boxes,
+            masks, scores) and a JSON file with its name; None to write nothing.
+        threshold: of a detector the lowest score that is given out, 0 to 1.
+        show_attention: of a detector with attention blocks also write `NAME.attention.png`, the image under the map of
+            the last block of each stage.
         progress: show a progress bar, if the output is a terminal.
 
     Returns:
-        One dict per image in the order given: path, class, score, top (up to five of class and score), error. Of a
-        file that cannot be read error says why, and class and score are None.
+        One dict per image in the order given. Of a detector: path, width, height, objects (class, score, box as x1, y1,
+        x2, y2, and mask as COCO's run lengths), error; else path, class, score, top (up to five of class and score),
+        error. Of a file that cannot be read error says why, and class and score are None.
 
     Raises:
         RunError, CheckpointError: no usable model there.
         SettingsError: no image found, or a model that does not read photographs.
     """
+    if not 0 <= threshold <= 1:
+        raise SettingsError(f"threshold={threshold!r}: allowed are scores from 0 to 1")
     model = load_checkpoint(weights_of(Path(weights))).model
+    if task_of(model) is not None:
+        return predict_objects(
+            model,
+            find_images([images] if isinstance(images, str | Path) else images),
+            classes=record.classes(model),
+            out=None if out is None else Path(out),
+            threshold=threshold,
+            show_attention=show_attention,
+            progress=progress,
+        )
+    if show_attention:
+        raise SettingsError(f"show_attention=True is for detectors; {weights} is a classifier")
     preprocessing = getattr(model, "gcnet_preprocessing", None)
     if preprocessing is None:
         raise SettingsError(f"weights={str(weights)!r} is of a model that does not read photographs")

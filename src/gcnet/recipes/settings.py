@@ -13,20 +13,48 @@ class SettingsError(ValueError):
     """A setting with a value that is not allowed, or that does not fit the run it is for."""
 
 
+DETECTION = ("detect", "segment")
+COUNTS = {"epochs": 1, "batch_size": 1, "accumulate": 1, "devices": 1, "nodes": 1} | dict.fromkeys(
+    ("workers", "seed", "warmup_steps", "save_every"), 0
+)
+# What only one kind of task has, with the value that says nothing.
+CLASSIFIER_ONLY: dict[str, Any] = {"label_smoothing": 0.0, "mixup": 0.0, "cache": False}
+DETECTOR_ONLY: dict[str, Any] = {
+    "deform": None,
+    "detector_options": {},
+    "scales": None,
+    "photometric": False,
+    "strict": False,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that decides one run; saved as `settings.json` in the run's folder.
 
+    `detection_settings` has the defaults for the tasks detect and segment.
+
     Args:
-        data: a folder or CSV file of images; for the task scenes "cue" or "mirror", "cue/fashion" or "mirror/fashion".
+        data: a folder or CSV file of images; for detect and segment a folder that `gcnet.data.load_detection` reads;
+            for scenes "cue" or "mirror", "cue/fashion" or "mirror/fashion".
         weights: None, "imagenet" or a file, as in `gcnet.create_model`.
         stages, at, where, position, block_options: as in `gcnet.insert`.
-        image_size: side of the square input in pixels; None for the size that the model was published with.
-        optimizer, lr, weight_decay, schedule, warmup_epochs, clip_norm, block_lr: see `gcnet.tasks.Optimisation`.
+        deform: stages whose 3x3 convolutions become deformable, as in `gcnet.deform`; detectors only.
+        detector_options: further arguments of `gcnet.models.detection.create_detector`, such as norm, frozen_stages.
+        image_size: side of the square input in pixels; None for the size that the model was published with. Of a
+            detector the short side (None: 800); the long side is at most 5/3 of it.
+        scales: short sides of which a training image of a detector gets one at random; None for `image_size` alone.
+        photometric: change colours at random; detectors only.
+        strict: refuse faulty annotations instead of leaving them out; detectors only.
+        accumulate: batches whose gradients are added up for one step.
+        optimizer, lr, weight_decay, schedule, warmup_epochs, warmup_steps, clip_norm, block_lr: see
+            `gcnet.tasks.Optimisation`.
         ema: decay of an exponential moving average of the weights, which is then validated and kept; None for none.
         mixup: alpha of mixup; 0 turns it off.
         seed: decides initialisation, data order and augmentation; the same for every block.
-        devices: processes that train together, one per GPU where there are GPUs.
+        devices: processes of a machine that train together, one per GPU where there are GPUs.
+        nodes: machines that train together; torchrun or SLURM starts a process for each device of each.
+        save_every: steps between further writings of the last checkpoint, for epochs that take hours; 0 for none.
         workers: processes that read images; the result does not depend on it.
         cache: keep decoded images in memory.
         name, runs: the run is the folder `runs/name`.
@@ -36,7 +64,7 @@ class Settings:
     """
 
     data: str
-    task: Literal["classify", "scenes"] = "classify"
+    task: Literal["classify", "detect", "segment", "scenes"] = "classify"
     model: str = "resnet50"
     weights: str | None = None
     block: str | None = None
@@ -45,15 +73,22 @@ class Settings:
     where: str | None = None
     position: str | None = None
     block_options: Mapping[str, Any] = field(default_factory=dict)
+    deform: tuple[str, ...] | None = None
+    detector_options: Mapping[str, Any] = field(default_factory=dict)
 
     epochs: int = 30
     batch_size: int = 32
     image_size: int | None = None
+    scales: tuple[int, ...] | None = None
+    photometric: bool = False
+    strict: bool = False
+    accumulate: int = 1
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.05
-    schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
+    schedule: Literal["cosine", "one_cycle", "steps", "constant"] = "cosine"
     warmup_epochs: float = 1.0
+    warmup_steps: int = 0
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
     block_lr: float = 1.0
@@ -62,6 +97,8 @@ class Settings:
 
     seed: int = 0
     devices: int = 1
+    nodes: int = 1
+    save_every: int = 0
     workers: int = 0
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     channels_last: bool = True
@@ -75,7 +112,7 @@ class Settings:
             allowed = get_args(hints[name])
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(map(repr, allowed))}")
-        for name, lowest in (("epochs", 1), ("batch_size", 1), ("devices", 1), ("workers", 0), ("seed", 0)):
+        for name, lowest in COUNTS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
                 raise SettingsError(f"{name}={value!r}: allowed are whole numbers from {lowest}")
@@ -94,8 +131,20 @@ class Settings:
             raise SettingsError(f"name={self.name!r}: allowed are names of folders inside runs={str(self.runs)!r}")
         object.__setattr__(self, "runs", Path(self.runs))
         object.__setattr__(self, "data", str(self.data))
-        if self.stages is not None:
-            object.__setattr__(self, "stages", tuple(self.stages))
+        for name in ("stages", "deform", "scales"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.scales is not None and not all(type(size) is int and size >= 8 for size in self.scales or ("none",)):
+            raise SettingsError(f"scales={self.scales!r}: allowed are whole numbers of pixels from 8, or None")
+        foreign = CLASSIFIER_ONLY if self.detects else DETECTOR_ONLY
+        for name in foreign:
+            if getattr(self, name) != foreign[name]:
+                raise SettingsError(f"{name}={getattr(self, name)!r} does nothing for task={self.task!r}; leave it out")
+
+    @property
+    def detects(self) -> bool:
+        """Whether this is detection or segmentation."""
+        return self.task in DETECTION
 
     @property
     def folder(self) -> Path:
@@ -103,12 +152,12 @@ class Settings:
 
 
 # These do not change what is computed, so a resumed run may have others.
-FREE = ("name", "runs", "workers", "cache")
+FREE = ("name", "runs", "workers", "cache", "save_every")
 
 
 def to_json(settings: Settings) -> str:
     """The settings as JSON text."""
-    values = asdict(settings) | {"runs": str(settings.runs), "block_options": dict(settings.block_options)}
+    values = asdict(settings) | {"runs": str(settings.runs)}
     return json.dumps(values, indent=2) + "\n"
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
+from gcnet.data import annotations
+from gcnet.data.annotations import DetectionData
 from gcnet.data.datasets import ImageDataset, collate
+from gcnet.data.detection_dataset import DetectionDataset, collate_detection
+from gcnet.data.detection_transforms import detection_eval_transform, detection_train_transform
 from gcnet.data.folders import ClassificationData, fingerprint, load_classification
+from gcnet.data.grouping import orientations
 from gcnet.data.scenes import NUM_ITEMS, Scenes, make_scenes
 from gcnet.data.transforms import eval_transform, train_transform
 from gcnet.recipes.settings import SettingsError
@@ -22,13 +27,19 @@ SCENE_COUNTS = {"train": 4000, "val": 500, "test": 1000}
 
 @dataclass(frozen=True)
 class Source:
-    """Datasets by split ("train", "val", "test"; those that have examples), names of their examples, the classes."""
+    """Datasets by split ("train", "val", "test"; those that have examples), names of their examples, the classes.
+
+    Of annotated images also `truth`, the objects in COCO's format by split, and `groups`, the orientation of each
+    training image.
+    """
 
     datasets: Mapping[str, Dataset[Any]]
     names: Mapping[str, Sequence[str]]
     classes: tuple[str, ...]
     fingerprint: str
     collate: Callable[..., Any] | None = None
+    truth: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    groups: Sequence[int] | None = None
 
     def fill_caches(self) -> None:
         """Read the images into memory now, so that worker processes share them."""
@@ -59,6 +70,42 @@ def open_images(
         datasets[split] = SeededItems(dataset, seed) if augmented else dataset
     names = {split: [str(sample.path) for sample in samples] for split, samples in parts.items()}
     return Source(datasets, names, data.classes, fingerprint(data), collate)
+
+
+def open_objects(
+    data: DetectionData,
+    *,
+    masks: bool,
+    sizes: Sequence[int] | None = None,
+    max_size: int = 0,
+    photometric: bool = False,
+    seed: int = 0,
+) -> Source:
+    """Annotated images; the training part resized and mirrored, if `sizes` are given, the others as they are.
+
+    Args:
+        data: what `gcnet.data.load_detection` found.
+        masks: whether the objects' masks are read.
+        sizes, max_size, photometric: see `gcnet.data.detection_train_transform`.
+        seed: of the run.
+    """
+    parts = {split: getattr(data, split) for split in ("train", "val", "test") if getattr(data, split)}
+    plain = detection_eval_transform()
+    datasets: dict[str, Dataset[Any]] = {
+        split: DetectionDataset(images, plain, masks=masks) for split, images in parts.items()
+    }
+    if "train" in parts and sizes is not None:
+        transform = detection_train_transform(sizes=sizes, max_size=max_size, photometric=photometric)
+        datasets["train"] = SeededItems(DetectionDataset(parts["train"], transform, masks=masks), seed)
+    return Source(
+        datasets,
+        {split: [str(image.path) for image in images] for split, images in parts.items()},
+        data.classes,
+        annotations.fingerprint(data),
+        collate_detection,
+        truth={split: annotations.as_coco(images, data.classes) for split, images in parts.items()},
+        groups=orientations(data.train),
+    )
 
 
 def open_photographs(path: str) -> ClassificationData:
@@ -93,7 +140,7 @@ class SeededItems(Dataset[Any]):
     So the number of workers, an interruption or a model that draws random numbers change nothing.
     """
 
-    def __init__(self, items: ImageDataset, seed: int) -> None:
+    def __init__(self, items: ImageDataset | DetectionDataset, seed: int) -> None:
         self.items = items
         self.seed = seed
         self.epoch = 0

@@ -11,7 +11,9 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
@@ -19,6 +21,7 @@ from gcnet.checkpoints import save_checkpoint
 from gcnet.models import create_model
 from gcnet.models.preprocessing import at_size
 from gcnet.recipes import folders
+from gcnet.recipes.detectors import prepare_detector
 from gcnet.recipes.folders import Run as Run
 from gcnet.recipes.folders import RunError as RunError
 from gcnet.recipes.loaders import RunData
@@ -28,6 +31,7 @@ from gcnet.rewrites import record
 from gcnet.tasks import TASKS, Optimisation, RunFiles, Setup, Task
 from gcnet.tasks.checkpoint_io import AtomicCheckpointIO
 from gcnet.tasks.classify import ClassifyTask
+from gcnet.tasks.detect import DetectTask
 from gcnet.tasks.quiet import quiet_lightning
 from gcnet.tasks.run_files import saved_state
 from gcnet.tasks.scenes import SceneTask
@@ -38,7 +42,7 @@ def train(settings: Settings, *, resume: bool = False, progress: bool = True) ->
 
     On the CPU a run is repeatable to the last bit, and one that was interrupted and resumed ends with the weights of
     one that was not. Interrupted in the middle of an epoch (Ctrl-C, a bad loss, a full disk), it keeps the end of the
-    epoch before in `checkpoints/last.ckpt` and goes on from there.
+    epoch before in `checkpoints/last.ckpt`, or the last multiple of `save_every` steps, and goes on from there.
 
     Args:
         settings: all that decides the run.
@@ -55,12 +59,14 @@ def train(settings: Settings, *, resume: bool = False, progress: bool = True) ->
         OSError: the disk is full or not writable; files written before are intact.
     """
     folder = settings.folder
+    _strategy(settings)  # refused before anything is written
+    first = rank_zero_only.rank == 0  # torchrun and SLURM run this function in every process; one of them writes
     if resume:
         folders.check_resumable(folder, settings)
         finished = folders.read_summary(folder)
         if finished.get("status") == "done" and finished.get("epochs") == settings.epochs:
             return Run(folder, finished)
-    else:
+    elif first:
         folders.check_new(folder)
     with quiet_lightning():
         lightning.seed_everything(settings.seed, workers=True, verbose=False)
@@ -68,21 +74,26 @@ def train(settings: Settings, *, resume: bool = False, progress: bool = True) ->
         if resume:
             folders.check_data(folder, source.fingerprint)
         task = _task(settings, model, source)
-        folders.begin(folder, settings, source.fingerprint)
+        if first:
+            folders.begin(folder, settings, source.fingerprint)
         try:
             _fit(settings, task, source, progress=progress)
         except BaseException as error:
-            with contextlib.suppress(OSError):
-                folders.write_summary(folder, _summary(folder, "interrupted") | {"reason": _reason(error)})
+            if first:
+                with contextlib.suppress(OSError):
+                    folders.write_summary(folder, _summary(folder, "interrupted") | {"reason": _reason(error)})
             raise
-    _export(task.model, folder)
     summary = _summary(folder, "done")
-    folders.write_summary(folder, summary)
+    if first:
+        _export(task.model, folder)
+        folders.write_summary(folder, summary)
     return Run(folder, summary)
 
 
 def prepare(settings: Settings) -> tuple[nn.Module, Source]:
     """The model as it is before the first step, and the data, of a run."""
+    if settings.detects:
+        return prepare_detector(settings, _places(settings))
     data = open_photographs(settings.data) if settings.task == "classify" else None
     source = open_scenes(settings.data, ("train", "val")) if data is None else None
     classes = data.classes if data is not None else source.classes if source is not None else ()
@@ -126,6 +137,7 @@ def _task(settings: Settings, model: nn.Module, source: Source) -> Task:
         block_lr=settings.block_lr,
         schedule=settings.schedule,
         warmup_epochs=settings.warmup_epochs,
+        warmup_steps=settings.warmup_steps,
         clip_norm=settings.clip_norm,
     )
     setup = Setup(
@@ -133,6 +145,9 @@ def _task(settings: Settings, model: nn.Module, source: Source) -> Task:
     )
     if settings.task == "scenes":
         return SceneTask(model, setup)
+    if settings.detects:
+        truth = source.truth.get("val", {"images": [], "annotations": [], "categories": []})
+        return DetectTask(model, setup, truth=truth, masks=settings.task == "segment")
     return ClassifyTask(
         model,
         setup,
@@ -144,7 +159,7 @@ def _task(settings: Settings, model: nn.Module, source: Source) -> Task:
 
 def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> None:
     folder = settings.folder
-    callbacks: list[Callback] = [RunFiles(folder, TASKS[settings.task].metric)]
+    callbacks: list[Callback] = [RunFiles(folder, TASKS[settings.task].metric, settings.save_every)]
     if settings.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=settings.ema))
     shown = progress and sys.stdout.isatty()
@@ -156,7 +171,9 @@ def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> N
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=settings.devices,
-            strategy="auto" if settings.devices == 1 else "ddp_spawn",
+            num_nodes=settings.nodes,
+            strategy=_strategy(settings),
+            accumulate_grad_batches=settings.accumulate,
             max_epochs=settings.epochs,
             precision=settings.precision,
             callbacks=callbacks,
@@ -186,6 +203,19 @@ def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> N
     finally:
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
+
+
+def _strategy(settings: Settings) -> str:
+    """How processes are started: by us, or by torchrun or SLURM, which have done so already."""
+    started = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
+    if settings.nodes > 1 and not started:
+        raise SettingsError(
+            f"nodes={settings.nodes}: several machines are started by torchrun or SLURM, a process for each device: "
+            f"torchrun --nnodes {settings.nodes} --nproc-per-node {settings.devices} --no-python gcnet train ..."
+        )
+    if settings.devices * settings.nodes == 1:
+        return "auto"
+    return "ddp" if started else "ddp_spawn"
 
 
 def _export(model: nn.Module, folder: Path) -> None:

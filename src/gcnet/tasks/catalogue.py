@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gcnet.tasks.classify import ClassifyMetrics, ClassifyTask
+from gcnet.tasks.detect import DetectMetrics, DetectTask
 from gcnet.tasks.scenes import SceneMetrics, SceneTask
 from gcnet.tasks.task import Metrics, Task
 
@@ -20,5 +21,7 @@ class Entry:
 
 TASKS: dict[str, Entry] = {
     "classify": Entry(ClassifyTask, ClassifyMetrics, "accuracy"),
+    "detect": Entry(DetectTask, DetectMetrics, "box_AP"),
+    "segment": Entry(DetectTask, DetectMetrics, "mask_AP"),
     "scenes": Entry(SceneTask, SceneMetrics, "balanced_accuracy"),
 }

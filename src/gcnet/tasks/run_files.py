@@ -23,17 +23,19 @@ from gcnet.tasks.task import Task
 class RunFiles(Checkpoint):
     """Writes `checkpoints/last.ckpt` after every epoch, `checkpoints/best.ckpt` and `metrics.csv`.
 
-    Only completed epochs are written: whatever happens in the middle of one, last.ckpt is the end of the one before,
-    and resuming from it repeats the epoch with the same order and the same random numbers.
+    Whatever happens in the middle of an epoch, last.ckpt is the end of the one before (or, with `save_every`, the last
+    multiple of so many steps), and resuming from it goes on with the same order and the same random numbers.
 
     Args:
         folder: of the run.
         metric: the validation figure whose highest value is the best; without validation data the last epoch is.
+        save_every: steps of the optimiser between further writings of last.ckpt; 0 for none.
     """
 
-    def __init__(self, folder: Path, metric: str) -> None:
+    def __init__(self, folder: Path, metric: str, save_every: int = 0) -> None:
         self.folder = folder
         self.metric = metric
+        self.save_every = save_every
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.skipped: dict[str, str] = {}
@@ -49,8 +51,19 @@ class RunFiles(Checkpoint):
         if multiprocessing.parent_process() is not None:  # one of several training processes, started for this alone
             hush_process()
 
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._start = time.perf_counter()  # an epoch resumed in its middle has no start of its own
+
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = batch_idx + 1
+        stepped = done % trainer.accumulate_grad_batches == 0 and done < trainer.num_training_batches
+        if self.save_every and stepped and trainer.global_step % self.save_every == 0:
+            trainer.save_checkpoint(self.folder / "checkpoints" / "last.ckpt")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -78,6 +78,10 @@ class Task(lightning.LightningModule):
         """The loss that training lowers; label smoothing belongs here."""
         return self.plain_loss(outputs, batch)
 
+    def batch_loss(self, batch: Any) -> Tensor:
+        """The loss of a prepared training batch."""
+        return self.loss(self(batch[0]), batch)
+
     @abstractmethod
     def indices(self, batch: Any) -> Tensor:
         """Which examples the batch holds."""
@@ -94,14 +98,14 @@ class Task(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         self.note_errors(batch)
-        if len(batch[0]) < min(self.fewest_images, self.trainer.train_dataloader.batch_size):  # type: ignore[union-attr]
+        wanted = self.trainer.train_dataloader.batch_size or self.fewest_images  # type: ignore[union-attr]
+        if len(batch[0]) < min(self.fewest_images, wanted):
             if self.trainer.world_size == 1:
                 return None
             # every process has to take part in the gradients' exchange
             return sum((p.sum() for p in self.model.parameters()), torch.zeros((), device=self.device)) * 0.0
         self._indices = self.indices(batch).tolist()
-        batch = self.prepare(batch)
-        loss = self.loss(self(batch[0]), batch)
+        loss = self.batch_loss(self.prepare(batch))
         if not torch.isfinite(loss):
             raise self._not_finite("loss", loss.item())
         self.log(
