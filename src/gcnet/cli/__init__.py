@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import gcnet
+from gcnet.cli.analyze import analyze
 from gcnet.cli.blocks import blocks
 from gcnet.cli.compare import compare
 from gcnet.cli.demo import demo
@@ -18,7 +19,7 @@ from gcnet.cli.predict import predict
 from gcnet.cli.profile import profile
 from gcnet.cli.train import train
 
-COMMANDS = (demo, train, evaluate, predict, compare, blocks, profile, fold, export)
+COMMANDS = (demo, train, evaluate, predict, compare, analyze, blocks, profile, fold, export)
 
 app = typer.Typer(
     help="Global context for vision models: put context blocks into the model you have, train it, compare the blocks.",

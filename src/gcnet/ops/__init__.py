@@ -1,5 +1,6 @@
 """Ops: tensor in, tensor out, no parameters. Each has a plain reference that defines it."""
 
+from gcnet.ops import distances as distances
 from gcnet.ops.attention_pool import attention_pool as attention_pool
 from gcnet.ops.attention_pool import attention_pool_and_skip as attention_pool_and_skip
 from gcnet.ops.attention_pool import attention_pool_reference as attention_pool_reference

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gcnet.recipes.analyze import analyze as analyze
     from gcnet.recipes.compare import compare as compare
     from gcnet.recipes.demo import demo as demo
     from gcnet.recipes.evaluate import evaluate as evaluate
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 from gcnet.recipes.settings import Settings as Settings
 
-__all__ = ["Run", "Settings", "compare", "demo", "evaluate", "export", "fold", "predict", "train"]
+__all__ = ["Run", "Settings", "analyze", "compare", "demo", "evaluate", "export", "fold", "predict", "train"]
 
 
 class _Function:
@@ -40,6 +41,7 @@ class _Function:
 
 
 class _Recipes(ModuleType):
+    analyze = _Function("analyze")
     compare = _Function("compare")
     demo = _Function("demo")
     evaluate = _Function("evaluate")

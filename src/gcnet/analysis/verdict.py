@@ -1,0 +1,51 @@
+"""The verdict on a block: does its attention depend on the query?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Of the dependence, which is between 0 (one map for all queries) and 0.5 (maps that share nothing). Provisional: they
+# lie in the gap between the maps of trained non-local blocks on a task that one context solves (0.03 to 0.06) and on
+# one that needs a partner for each position (0.29 to 0.47). A controlled experiment is to calibrate them.
+THRESHOLDS = {"independent_below": 0.1, "dependent_above": 0.2}
+
+INDEPENDENT = "query-independent: GC would do"
+DEPENDENT = "query-dependent: keep NL"
+UNDECIDED = "undecided"
+
+
+class Verdict(str):
+    """One of three sentences; `numbers` has what it rests on.
+
+    `numbers`: `dependence` of the head that depends most, its `low` and `high`, that `head`, `images`, and the two
+    thresholds. The dependence is att_cos for maps that are distributions, and att_spread / 2 for the dot product and
+    concatenation forms, where equal directions of different lengths are different contexts as well. Query-independent:
+    `high` is below `independent_below`, so it holds for every head. Query-dependent: `low` is above `dependent_above`,
+    so at least one head needs its queries. With a single image there is no interval, and its value decides: the verdict
+    is then about this image.
+    """
+
+    numbers: dict[str, Any]
+
+
+def verdict(heads: Mapping[int, tuple[float, float, float]], images: int) -> Verdict:
+    """The verdict on a block.
+
+    Args:
+        heads: head -> dependence, and the lower and upper end of its interval over images.
+        images: how many.
+    """
+    head, (value, low, high) = max(heads.items(), key=lambda item: item[1][0])
+    if images == 1:
+        low = high = value
+    else:
+        high = max(bound for _, _, bound in heads.values())
+    text = UNDECIDED
+    if high < THRESHOLDS["independent_below"]:
+        text = INDEPENDENT
+    elif low > THRESHOLDS["dependent_above"]:
+        text = DEPENDENT
+    found = Verdict(text)
+    found.numbers = {"dependence": value, "low": low, "high": high, "head": head, "images": images, **THRESHOLDS}
+    return found

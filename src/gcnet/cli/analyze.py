@@ -1,0 +1,48 @@
+"""`gcnet analyze`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def analyze(
+    model: Annotated[
+        str, typer.Argument(help="Folder of a run, a file of weights, a torchvision classifier, or timm/NAME.")
+    ],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, and folders of them; for a model of scenes: cue, mirror, ...")
+    ],
+    weights: Annotated[str | None, typer.Option(help="For a model given by name: imagenet, or a file.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Look at the first so many images only.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write all figures into this file.")] = None,
+) -> None:
+    """Does the attention of each block depend on its query? Distances, intervals over images, and a verdict.
+
+    gcnet analyze runs/run1 photos/
+
+    gcnet analyze timm/vit_small_patch16_224 photos/ --weights imagenet --json distances.json
+    """
+    from rich.console import Console
+
+    from gcnet.recipes.analyze import analyze as run
+
+    found = run(model, images, weights=weights, limit=limit, progress=True)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 180)
+    console.print(found)
+    if json is not None:
+        from json import dumps
+
+        from gcnet.checkpoints.atomic import write_text
+
+        write_text(json, dumps(found.to_dict(), indent=2) + "\n")
+        typer.echo(f"written: {json}")
+    for path, reason in found.unreadable.items():
+        typer.echo(f"gcnet: {path}: {reason}", err=True)
+    if found.unreadable:
+        typer.echo(f"gcnet: {len(found.unreadable)} images could not be read", err=True)
+        raise typer.Exit(1)
