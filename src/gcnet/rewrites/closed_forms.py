@@ -103,7 +103,7 @@ def closed_form(block: NonLocal | DisentangledNonLocal, form: Form, mean_C: Tens
         form: "shared": the query of `mean_C` for all images; "image": that of each image's own mean.
         mean_C: mean position of the calibration images; not used by the form "image", nor by DNL.
     """
-    new = structure(block, form)
+    new: Any = structure(block, form)
     mean_C = mean_C.double().cpu()
     value = block.g if isinstance(block, NonLocal) else block.value
     W_VC, b_V = _numbers(value)
@@ -114,7 +114,6 @@ def closed_form(block: NonLocal | DisentangledNonLocal, form: Form, mean_C: Tens
         _fill_map(new, block, form, mean_C)
         if block.pairwise == "concatenation":  # a factor below zero may not go inside the ReLU
             W_VC, b_V = block.scale * W_VC, block.scale * b_V
-    assert new.add is not None
     _fill(new.add.reduce, W_VC, b_V)
     _fill(new.add.expand, expand_CV, expand_C)
     return new

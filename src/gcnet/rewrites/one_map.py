@@ -73,7 +73,8 @@ class OneMapContext(nn.Module):
         def layer(outputs: int, bias: bool = True) -> nn.Linear:
             return nn.Linear(channels, outputs, bias=bias, device=device, dtype=dtype)
 
-        self.query = self.key = None
+        self.query: nn.Linear | None = None
+        self.key: nn.Linear | None = None
         if query == "shared":
             self.key = layer(1)
         elif pairwise == "concatenation":

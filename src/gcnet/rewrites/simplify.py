@@ -121,12 +121,12 @@ def _made(model: nn.Module, fit: list[Any], blocks: list[Any]) -> dict[Any, Form
     """The closed forms of each block that is called: with the mean query, then with the mean residual as bias."""
     means = {block: Mean() for block in blocks}
     watch(model, fit, blocks, lambda block, x: means[block].add(x.flatten(2).mean(2)))
-    made = {
+    made: dict[Any, Forms] = {
         block: {form: closed_form(block, form, means[block].value) for form in forms(block)}
         for block in blocks
         if means[block].count
     }
-    residuals = {form: Mean() for own in made.values() for form in own.values()}
+    residuals: dict[Any, Mean] = {form: Mean() for own in made.values() for form in own.values()}
 
     def see(block: Any, x: Tensor) -> None:
         mean_BC = block.context(x).flatten(2).mean(2)
