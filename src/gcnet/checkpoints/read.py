@@ -20,6 +20,7 @@ from gcnet.models.files import WeightsError, kind_of, read_safetensors, reason_f
 from gcnet.models.weights import problems
 from gcnet.rewrites import accelerate, insert, record
 from gcnet.rewrites.fold import fold_unchecked
+from gcnet.rewrites.simplify import simplify_structure
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ _REPLAYS: dict[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
     "insert": _insert,
     "fold": _fold,
     "accelerate": _accelerate,
+    "simplify": simplify_structure,
 }
 
 

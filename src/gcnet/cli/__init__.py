@@ -17,9 +17,10 @@ from gcnet.cli.export import export
 from gcnet.cli.fold import fold
 from gcnet.cli.predict import predict
 from gcnet.cli.profile import profile
+from gcnet.cli.simplify import simplify
 from gcnet.cli.train import train
 
-COMMANDS = (demo, train, evaluate, predict, compare, analyze, blocks, profile, fold, export)
+COMMANDS = (demo, train, evaluate, predict, compare, analyze, blocks, profile, fold, simplify, export)
 
 app = typer.Typer(
     help="Global context for vision models: put context blocks into the model you have, train it, compare the blocks.",

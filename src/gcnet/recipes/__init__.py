@@ -1,4 +1,4 @@
-"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`, `demo`, `fold`, `export`;
+"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`, `demo`, `fold`, `simplify`, `export`;
 each is also a command.
 
 They load on first use, so that `gcnet --help` does not wait for torch. Each function has the name of its module;
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from gcnet.recipes.export import export as export
     from gcnet.recipes.fold import fold as fold
     from gcnet.recipes.predict import predict as predict
+    from gcnet.recipes.simplify import simplify as simplify
     from gcnet.recipes.train import Run as Run
     from gcnet.recipes.train import train as train
 
 from gcnet.recipes.settings import Settings as Settings
 
-__all__ = ["Run", "Settings", "analyze", "compare", "demo", "evaluate", "export", "fold", "predict", "train"]
+__all__ = ["Run", "Settings", "analyze", "compare", "demo", "evaluate", "export", "fold", "predict", "simplify", "train"]
 
 
 class _Function:
@@ -48,6 +49,7 @@ class _Recipes(ModuleType):
     export = _Function("export")
     fold = _Function("fold")
     predict = _Function("predict")
+    simplify = _Function("simplify")
     train = _Function("train")
 
     @property
