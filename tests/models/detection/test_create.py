@@ -66,10 +66,12 @@ def test_the_preset_torchvision_is_torchvisions_model(kind):
         assert torch.equal(found[key], expected[key][real] - (1 if key == "labels" else 0)), key
 
 
-def test_every_name_builds_on_the_meta_device_and_says_how():
+def test_every_kind_and_every_backbone_builds_on_the_meta_device_and_says_how():
     assert len(DETECTORS) == 20
     assert gcnet.list_models()[-20:] == list(DETECTORS)
     for name in DETECTORS:
+        if "resnet50" not in name and not name.startswith("fasterrcnn"):
+            continue  # kind and backbone know nothing of each other
         with torch.device("meta"):
             model = gcnet.create_model(name, num_classes=7)
         assert record.architecture(model) == {"name": name, "num_classes": 7, "preset": "torchvision"}
