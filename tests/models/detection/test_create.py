@@ -8,6 +8,7 @@ import torchvision
 
 import gcnet
 from gcnet.models import create_detector
+from gcnet.models.catalogue import build
 from gcnet.models.detection import DETECTORS
 from gcnet.rewrites import record
 from tests.models.detection.small import KINDS, batch, small
@@ -194,6 +195,16 @@ def test_wrong_arguments_say_what_is_allowed(name, options, match):
 def test_options_of_detectors_are_not_for_classifiers():
     with pytest.raises(TypeError, match="fpn_channels given without block"):
         gcnet.create_model("resnet18", num_classes=3, fpn_channels=16)
+
+
+@pytest.mark.parametrize("trunk", ["mobilenet_v3_small", "timm/convnext_atto"])
+def test_weights_of_other_classifiers_find_their_places(trunk, monkeypatch):
+    classifier = build(trunk, 10)
+    monkeypatch.setattr("gcnet.models.weights._downloaded", lambda name: classifier.state_dict())
+    model = gcnet.create_model(f"fasterrcnn_{trunk}_fpn", num_classes=2, weights="imagenet")
+    theirs = list(classifier.state_dict().values())
+    own = model.backbone.body.state_dict()
+    assert sum(any(v.shape == t.shape and torch.equal(v, t) for t in theirs) for v in own.values()) == len(own)
 
 
 def test_weights_of_a_classifier_fill_the_backbone(monkeypatch):

@@ -1,5 +1,7 @@
 """preset="mmdet" computes what mmdetection 3.3 computed: every stage of seven small detectors, and their detections."""
 
+import copy
+
 import pytest
 import torch
 
@@ -115,3 +117,15 @@ def test_boxes_of_the_pictures_are_those_of_the_batch_scaled_back(case):
     found = [dict(detections) for detections in trace["detections"]]
     found = model.transform.postprocess(found, _sizes(reference), originals)
     _check_sets(found, reference["detections"])
+
+
+def test_a_picture_gives_what_its_normalised_batch_gives(case):
+    model, reference, _, single = case
+    picture = reference["raw_bgr_uint8"][single["image_index"]].flip(0) / 255
+    transform = copy.copy(model.transform)
+    transform.min_size, transform.max_size = (min(picture.shape[1:]),), max(picture.shape[1:])
+    shown = copy.copy(model)
+    shown._modules = {**model._modules, "transform": transform}
+    torch.testing.assert_close(transform([picture])[0].tensors, single["input"], atol=2e-5, rtol=0)
+    with torch.no_grad():
+        _check_sets(shown([picture]), single["detections_net"])

@@ -135,3 +135,16 @@ def test_synchronised_norms_are_plain_ones_in_evaluation_mode():
     assert isinstance(model.backbone.body.bn1, nn.SyncBatchNorm)
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(model.backbone(x)["1"], plain.backbone(x)["1"])
+
+
+@pytest.mark.parametrize("kind", ["cascade_maskrcnn", "retinanet"])
+def test_boxes_keep_their_precision_in_mixed_precision(kind):
+    model = small(kind, preset="mmdet", score_threshold=0.005)
+    images, targets = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model.train()(images, targets)
+        found = model.eval()(images)[0]
+    assert torch.isfinite(sum(losses.values()))
+    assert len(found["boxes"]) > 0
+    assert found["boxes"].dtype == found["scores"].dtype == torch.float32
+    assert not torch.equal(found["boxes"], found["boxes"].bfloat16().float())

@@ -21,6 +21,7 @@ class TwoSidedBoxCoder(BoxCoder):
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
         """Shapes: rel_codes (N, 4 K), boxes (N, 4) -> (N, 4 K)."""
+        rel_codes = in_float(rel_codes)  # bfloat16 would round a coordinate of 1000 to a multiple of 4
         _, _, width, height = self.weights
         limit = self.bbox_xform_clip
         lowest = rel_codes.new_tensor([-math.inf, -math.inf, -limit * width, -limit * height])
@@ -60,6 +61,11 @@ def select_detections(
     boxes, scores = boxes_NC4[rows, classes], scores_NC[rows, classes]
     kept = batched_nms(boxes, scores, classes, iou_threshold)[:limit]
     return boxes[kept], scores[kept], classes[kept]
+
+
+def in_float(values: Tensor) -> Tensor:
+    """Numbers of 16 bits as float32, others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def has_area(boxes: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gcnet.models.detection.boxes import in_float
+
 
 def paste_masks(masks_N1MM: Tensor, boxes_N4: Tensor, size: tuple[int, int]) -> Tensor:
     """Probabilities of the masks in the image, 0 outside of the boxes and a pixel around them.
@@ -22,6 +24,7 @@ def paste_masks(masks_N1MM: Tensor, boxes_N4: Tensor, size: tuple[int, int]) -> 
     Shape: (N, 1, *size).
     """
     height, width = size
+    masks_N1MM = in_float(masks_N1MM)
     pasted = masks_N1MM.new_zeros(len(masks_N1MM), 1, height, width)
     for i, (x1, y1, x2, y2) in enumerate(boxes_N4.tolist()):
         left, right = max(math.floor(x1) - 1, 0), min(math.ceil(x2) + 1, width)

@@ -12,7 +12,7 @@ from torchvision.ops import clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from gcnet.models.detection.backbone import Backbone
-from gcnet.models.detection.boxes import batched_nms, has_area
+from gcnet.models.detection.boxes import batched_nms, has_area, in_float
 from gcnet.models.detection.targets import check_targets
 
 
@@ -102,7 +102,7 @@ class ExactOneStage(OneStage):
 
     def _best(self, logits_AC: Tensor, deltas_A4: Tensor, anchors_A4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, scores, labels of one level: those above the threshold, the `topk_candidates` best of them."""
-        scores_AC = logits_AC.sigmoid()
+        scores_AC = in_float(logits_AC).sigmoid()
         rows, labels = torch.where(scores_AC > self.score_thresh)
         scores, best = scores_AC[rows, labels].topk(min(self.topk_candidates, len(rows)))
         rows, labels = rows[best], labels[best]

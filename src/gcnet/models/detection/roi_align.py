@@ -42,7 +42,8 @@ class AlignedRoIPool(nn.Module):
         pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], self.output_size, self.output_size)
         for level, (map_BCHW, stride) in enumerate(zip(maps, STRIDES, strict=True)):
             here = torch.where(levels == level)[0]
-            values = roi_align(map_BCHW, rois[here], self.output_size, 1 / stride, sampling_ratio=-1, aligned=True)
+            source = map_BCHW.to(rois.dtype)  # boxes stay in float32 when maps are of 16 bits
+            values = roi_align(source, rois[here], self.output_size, 1 / stride, sampling_ratio=-1, aligned=True)
             pooled[here] = values.to(pooled.dtype)
         return pooled
 

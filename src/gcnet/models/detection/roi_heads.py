@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import clip_boxes_to_image
 
-from gcnet.models.detection.boxes import select_detections
+from gcnet.models.detection.boxes import in_float, select_detections
 
 
 class ExactRoIHeads(RoIHeads):
@@ -21,7 +21,7 @@ class ExactRoIHeads(RoIHeads):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Boxes, scores and labels (from 1) of each image. Shapes: class_logits (R, C + 1), box_regression (R, ...)."""
         counts = [len(boxes) for boxes in proposals]
-        scores_RC = class_logits.softmax(-1)[:, 1:]
+        scores_RC = in_float(class_logits).softmax(-1)[:, 1:]
         boxes_RC4 = self.box_coder.decode(box_regression, proposals).reshape(len(class_logits), -1, 4)[:, 1:]
         found = [
             select_detections(

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import clip_boxes_to_image
 
-from gcnet.models.detection.boxes import batched_nms, has_area
+from gcnet.models.detection.boxes import batched_nms, has_area, in_float
 
 
 class ExactRPN(RegionProposalNetwork):
@@ -21,7 +21,7 @@ class ExactRPN(RegionProposalNetwork):
         num_anchors_per_level: list[int],
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Shapes: proposals (B, A, 4), objectness (B * A, 1) -> for each image boxes (K, 4) and scores (K,)."""
-        scores_BA = objectness.detach().reshape(len(proposals), -1).sigmoid()
+        scores_BA = in_float(objectness.detach()).reshape(len(proposals), -1).sigmoid()
         boxes, scores = [], []
         for boxes_A4, scores_A, size in zip(proposals, scores_BA, image_shapes, strict=True):
             best, levels, start = [], [], 0
