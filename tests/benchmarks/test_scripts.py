@@ -27,6 +27,7 @@ APART = {
     "gpu_suite",
     "nonlocal_forms",
     "batch_statistics",
+    "nuclei",
     "simplify",
 }
 
