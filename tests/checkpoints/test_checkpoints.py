@@ -108,10 +108,10 @@ def test_shared_and_transposed_tensors_are_saved(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "not a gcnet checkpoint: .* is empty"),
-        (b"<html><body>Not found</body></html>", "not a gcnet checkpoint: .*web page saved under this name"),
-        (pickle.dumps({"a": 1}), "not a gcnet checkpoint: .*pickle.*weights=FILE"),
-        (b"plain text, nothing else", "not a gcnet checkpoint: .*neither a safetensors file nor"),
+        (b"", "is empty: the download or the disk failed"),
+        (b"<html><body>Not found</body></html>", "web page saved under this name"),
+        (pickle.dumps({"a": 1}), "truncated or damaged"),
+        (b"plain text, nothing else", "neither a safetensors file nor"),
     ],
 )
 def test_other_files_are_refused_for_what_they_are(tmp_path, content, match):
@@ -120,11 +120,15 @@ def test_other_files_are_refused_for_what_they_are(tmp_path, content, match):
         gcnet.load_checkpoint(tmp_path / "m.safetensors")
 
 
-def test_a_pth_is_not_unpickled(tmp_path, monkeypatch):
-    torch.save({"a": torch.ones(1)}, tmp_path / "m.pth")
-    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was opened"))
-    with pytest.raises(gcnet.CheckpointError, match="not a gcnet checkpoint"):
+def test_tensors_of_no_known_model_are_refused_or_fill_the_model_that_is_given(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 3))
+    torch.save(model.state_dict(), tmp_path / "m.pth")
+    with pytest.raises(gcnet.CheckpointError, match=r"its 2 tensors are those of no model .* with 0\.weight, 0\.bias"):
         gcnet.load_checkpoint(tmp_path / "m.pth")
+    other = nn.Sequential(nn.Linear(2, 3))
+    assert torch.equal(gcnet.load_checkpoint(tmp_path / "m.pth", architecture=other).model[0].weight, model[0].weight)
+    with pytest.raises(gcnet.CheckpointError, match=r"does not fit the model that was given: .*1 missing: 1\.weight"):
+        gcnet.load_checkpoint(tmp_path / "m.pth", architecture=nn.Sequential(nn.Linear(2, 3), nn.PReLU()))
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
@@ -145,7 +149,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 def test_a_safetensors_file_of_others_is_told_from_ours(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "m.safetensors")
-    with pytest.raises(gcnet.CheckpointError, match="holds 1 tensors but not the header"):
+    with pytest.raises(gcnet.CheckpointError, match="its 1 tensors are those of no model that gcnet recognises"):
         gcnet.load_checkpoint(tmp_path / "m.safetensors")
 
 

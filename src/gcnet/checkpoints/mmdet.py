@@ -99,6 +99,12 @@ def is_background_first(keys: Mapping[str, object]) -> bool:
     return any(pattern.match(key) for key in keys)
 
 
+def subsampled_stages(keys: Mapping[str, object]) -> set[str]:
+    """The stages ("c2" to "c5") whose non-local blocks pool keys and values: their layers sit in a Sequential."""
+    found = (re.search(r"backbone\.layer(\d)\.\d+\.nonlocal_block\.g\.0\.", key) for key in keys)
+    return {f"c{int(match[1]) + 1}" for match in found if match}
+
+
 def translate(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors under our names, in our shapes (views), in the file's order.
 

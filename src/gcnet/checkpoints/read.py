@@ -1,4 +1,4 @@
-"""Reading format 1: build the model that the header names, replay its rewrites, fill it. Nothing is ever unpickled."""
+"""`load_checkpoint`: our format 1 (build the model on record, replay its rewrites, fill it) and files of others."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ import torch
 from torch import nn
 
 from gcnet.checkpoints.errors import CheckpointError
+from gcnet.checkpoints.file_checks import check_file
+from gcnet.checkpoints.published import Content, Published, build_published, content_of, fill
+from gcnet.checkpoints.unpickle import unpickle
 from gcnet.checkpoints.write import FORMAT
 from gcnet.models import create_model
 from gcnet.models.create import example_input
-from gcnet.models.files import WeightsError, kind_of, read_safetensors, reason_for
+from gcnet.models.files import WeightsError, read_safetensors
 from gcnet.models.weights import problems
-from gcnet.rewrites import accelerate, insert, record
+from gcnet.rewrites import accelerate, deform, insert, record
 from gcnet.rewrites.fold import fold_unchecked
 from gcnet.rewrites.simplify import simplify_structure
 
@@ -27,7 +30,8 @@ from gcnet.rewrites.simplify import simplify_structure
 class Checkpoint:
     """A checkpoint that was read: the model is built, filled and in eval mode.
 
-    `architecture` holds name, num_classes, options, rewrites, and under `assumed` what the file did not say.
+    `architecture` holds the name, the number of classes, the options and rewrites of the model, and under `assumed` a
+    line for each thing that the file did not say.
     """
 
     model: nn.Module
@@ -37,20 +41,35 @@ class Checkpoint:
     preprocessing: dict[str, Any] | None
 
 
-def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None) -> Checkpoint:
-    """Open a file of `save_checkpoint`.
+def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None, strict: bool = False) -> Checkpoint:
+    """Open a checkpoint: of `save_checkpoint`, of mmdetection 1 to 3, of torchvision or of timm. It runs no code.
+
+    What an architecture of another program is, is read from names and shapes of the tensors, and from the config in the
+    file, taken as data; what neither tells is listed in `Checkpoint.architecture["assumed"]`.
 
     Args:
-        path: the safetensors file.
-        architecture: the model, for a file whose model `create_model` did not build. It is copied; if it is plain, the
-            rewrites on record are replayed on the copy.
+        path: a safetensors file, or one of torch.save.
+        architecture: the model, for a file whose model gcnet cannot tell. It is copied and filled; if the file is one
+            of `save_checkpoint` and the model is plain, the rewrites on record are replayed on the copy.
+        strict: a hash in the file's name that is not the file's is an error, not a warning.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is something else, damaged, too new, or does not fit its own architecture.
+        CheckpointError: the file is something else, damaged, too new, refused since it could run code, of no known
+            architecture, or has tensors that do not fit it (all of them are counted).
     """
     path = Path(path)
-    tensors, header = _read(path)
+    if check_file(path, strict=strict) == "pickle":
+        return _published(path, content_of(path, unpickle(path)), architecture)
+    tensors, metadata = _safetensors(path)
+    if "gcnet" not in metadata:
+        return _published(path, content_of(path, tensors), architecture)
+    return _own(path, tensors, _checked_header(path, metadata["gcnet"]), architecture)
+
+
+def _own(
+    path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], architecture: nn.Module | None
+) -> Checkpoint:
     model = _plain_model(path, header, architecture)
     for rewrite in header["rewrites"][len(record.rewrites(model)) :]:
         model = _replay(path, model, rewrite)
@@ -69,23 +88,33 @@ def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None) 
     )
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _published(path: Path, content: Content, architecture: nn.Module | None) -> Checkpoint:
+    if architecture is None:
+        found = build_published(path, content)
+    else:
+        model = copy.deepcopy(architecture)
+        try:
+            fill(model, content.tensors)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path} does not fit the model that was given: {error}") from None
+        described = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
+        found = Published(model, described | {"assumed": []}, "tensors alone", content.classes)
+    if found.classes is not None:
+        record.set_classes(found.model, found.classes)
+    return Checkpoint(
+        model=found.model.eval(),
+        architecture=found.architecture | {"rewrites": record.rewrites(found.model)},
+        source=found.source,
+        classes=found.classes,
+        preprocessing=record.preprocessing(found.model),
+    )
+
+
+def _safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
-        kind = kind_of(path)
-        if kind != "safetensors":
-            raise CheckpointError(
-                f"not a gcnet checkpoint: {reason_for(path, kind)}"
-                + ("; its weights can fill a model through create_model(..., weights=FILE)" if kind == "pickle" else "")
-            )
-        tensors, metadata = read_safetensors(path)
+        return read_safetensors(path)
     except WeightsError as error:
-        raise CheckpointError(f"not a gcnet checkpoint: {error}") from None
-    if "gcnet" not in metadata:
-        raise CheckpointError(
-            f"not a gcnet checkpoint: {path} holds {len(tensors)} tensors but not the header that "
-            "gcnet.save_checkpoint writes; its weights can fill a model through create_model(..., weights=FILE)"
-        )
-    return tensors, _checked_header(path, metadata["gcnet"])
+        raise CheckpointError(str(error)) from None
 
 
 def _checked_header(path: Path, text: str) -> dict[str, Any]:
@@ -161,12 +190,17 @@ def _fold(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
     return fold_unchecked(model.eval(), example)
 
 
+def _deform(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    return deform(model, **{key: value for key, value in rewrite.items() if key != "rewrite"})
+
+
 def _accelerate(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
     return accelerate(model)
 
 
 _REPLAYS: dict[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
     "insert": _insert,
+    "deform": _deform,
     "fold": _fold,
     "accelerate": _accelerate,
     "simplify": simplify_structure,

@@ -10,6 +10,7 @@ import gcnet
 from gcnet.cli.analyze import analyze
 from gcnet.cli.blocks import blocks
 from gcnet.cli.compare import compare
+from gcnet.cli.convert import convert
 from gcnet.cli.demo import demo
 from gcnet.cli.errors import reported
 from gcnet.cli.evaluate import evaluate
@@ -20,7 +21,7 @@ from gcnet.cli.profile import profile
 from gcnet.cli.simplify import simplify
 from gcnet.cli.train import train
 
-COMMANDS = (demo, train, evaluate, predict, compare, analyze, blocks, profile, fold, simplify, export)
+COMMANDS = (demo, train, evaluate, predict, compare, analyze, blocks, profile, fold, simplify, export, convert)
 
 app = typer.Typer(
     help="Global context for vision models: put context blocks into the model you have, train it, compare the blocks.",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gcnet.recipes.analyze import analyze as analyze
     from gcnet.recipes.compare import compare as compare
+    from gcnet.recipes.convert import convert as convert
     from gcnet.recipes.demo import demo as demo
     from gcnet.recipes.evaluate import evaluate as evaluate
     from gcnet.recipes.export import export as export
@@ -24,7 +25,20 @@ if TYPE_CHECKING:
 
 from gcnet.recipes.settings import Settings as Settings
 
-__all__ = ["Run", "Settings", "analyze", "compare", "demo", "evaluate", "export", "fold", "predict", "simplify", "train"]
+__all__ = [
+    "Run",
+    "Settings",
+    "analyze",
+    "compare",
+    "convert",
+    "demo",
+    "evaluate",
+    "export",
+    "fold",
+    "predict",
+    "simplify",
+    "train",
+]
 
 
 class _Function:
@@ -44,6 +58,7 @@ class _Function:
 class _Recipes(ModuleType):
     analyze = _Function("analyze")
     compare = _Function("compare")
+    convert = _Function("convert")
     demo = _Function("demo")
     evaluate = _Function("evaluate")
     export = _Function("export")

@@ -1,0 +1,200 @@
+"""What no tensor tells about an mmdet detector: from its config, else mmdet's default, which is listed as assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from gcnet.checkpoints.errors import CheckpointError
+from gcnet.models.detection.create import MEAN, STD
+
+_ABSENT = object()
+_NONLOCAL = ("NonLocal2d", "NonLocal2D")
+
+# Settings with a single value that gcnet builds: (places in the model's config, allowed values).
+_FIXED: list[tuple[str, tuple[Any, ...]]] = [
+    ("backbone.style", ("pytorch",)),
+    ("backbone.strides", ([1, 2, 2, 2],)),
+    ("backbone.dilations", ([1, 1, 1, 1],)),
+    ("backbone.avg_down", (False,)),
+    ("backbone.deep_stem", (False,)),
+    ("backbone.dcn.fallback_on_stride", (False,)),
+    ("neck.type", ("FPN",)),
+    ("neck.relu_before_extra_convs", (False,)),
+    ("neck.upsample_cfg.mode", ("nearest",)),
+    ("rpn_head.anchor_generator.scales", ([8],)),
+    ("rpn_head.anchor_generator.ratios", ([0.5, 1.0, 2.0],)),
+    ("rpn_head.anchor_generator.strides", ([4, 8, 16, 32, 64],)),
+    ("rpn_head.anchor_scales", ([8],)),
+    ("rpn_head.anchor_ratios", ([0.5, 1.0, 2.0],)),
+    ("bbox_head.anchor_generator.octave_base_scale", (4,)),
+    ("bbox_head.anchor_generator.scales_per_octave", (3,)),
+    ("bbox_head.anchor_generator.ratios", ([0.5, 1.0, 2.0],)),
+    ("bbox_head.anchor_generator.strides", ([8, 16, 32, 64, 128],)),
+    ("roi_head.bbox_roi_extractor.roi_layer.output_size", (7,)),
+    ("roi_head.bbox_roi_extractor.roi_layer.sampling_ratio", (0,)),
+    ("roi_head.bbox_roi_extractor.roi_layer.aligned", (True,)),
+    ("roi_head.bbox_head.bbox_coder.target_stds", ([0.1, 0.1, 0.2, 0.2],)),
+    ("roi_head.mask_roi_extractor.roi_layer.output_size", (14,)),
+]
+
+
+class Facts:
+    """Answers from a config read as data.
+
+    Args:
+        config: The names that the config assigns; {} if there is no config.
+        assumed: Where an answer that is a default is written down.
+        subsampled: Stages whose non-local blocks have names that only those with sub-sampling have.
+    """
+
+    def __init__(self, config: Mapping[str, Any], assumed: list[str], subsampled: Iterable[str] = ()) -> None:
+        self._config = config
+        model = config.get("model")
+        self._model: Mapping[str, Any] = model if isinstance(model, Mapping) else {}
+        self._assumed = assumed
+        self._subsampled = set(subsampled)
+        self.is_bgr = False
+
+    def detector(self, kind: str) -> dict[str, Any]:
+        """Arguments of `create_detector` that differ from its defaults.
+
+        Raises:
+            CheckpointError: settings that it cannot build, all of them.
+        """
+        self._refuse_others()
+        found: dict[str, Any] = {}
+        if self._ask("backbone.norm_eval", True, "norms with fixed statistics in training (norm_eval)"):
+            found["norm"] = "frozen"
+        frozen = self._ask("backbone.frozen_stages", 1, "frozen stages in training")
+        if isinstance(frozen, int) and 0 <= frozen <= 4:
+            found["frozen_stages"] = frozen
+        found |= self._pixels() | self._size()
+        rcnn = "" if kind == "retinanet" else "rcnn."
+        found["score_threshold"] = float(self._test(f"{rcnn}score_thr", 0.05))
+        nms = self._test(f"{rcnn}nms", {"type": "nms", "iou_threshold": 0.5})
+        if not isinstance(nms, Mapping) or nms.get("type", "nms") != "nms":
+            raise CheckpointError(f"its config chooses detections by {nms!r}; gcnet has plain NMS")
+        found["nms_threshold"] = float(nms.get("iou_threshold", nms.get("iou_thr", 0.5)))
+        found["detections_per_image"] = int(self._test(f"{rcnn}max_per_img", 100))
+        if kind != "retinanet":
+            after = self._value(self._tests(), "rpn.max_num")
+            found["proposals"] = [
+                int(self._test("rpn.nms_pre", 1000)),
+                int(self._test("rpn.max_per_img", 1000) if after is _ABSENT else after),
+            ]
+        defaults = {"score_threshold": 0.05, "nms_threshold": 0.5, "detections_per_image": 100}
+        defaults |= {"proposals": [1000, 1000], "min_size": 800, "max_size": 1333}
+        defaults |= {"image_mean": list(MEAN), "image_std": list(STD)}
+        return {key: value for key, value in found.items() if defaults.get(key) != value}
+
+    def classes(self) -> list[str] | None:
+        """Class names that the config itself gives to its data set."""
+        for path in ("metainfo.classes", "classes", "test_dataloader.dataset.metainfo.classes", "data.test.classes"):
+            names = self._value(self._config, path)
+            if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+                return list(names)
+        return None
+
+    def modulated(self, offsets: int) -> bool:
+        """Whether `offsets` channels of offsets are those of DCN v2 (27 per group), not v1 (18)."""
+        if (offsets % 18 == 0) != (offsets % 27 == 0):
+            return offsets % 27 == 0
+        dcn = self._value(self._model, "backbone.dcn")
+        if isinstance(dcn, Mapping):
+            return bool(dcn.get("modulated", dcn.get("type") == "DCNv2"))
+        self._assumed.append(f"deformable convolutions of v1: {offsets} offsets fit v1 and v2")
+        return False
+
+    def nonlocal_mode(self, stage: str) -> str:
+        mode = self._plugin(stage).get("mode")
+        if mode in ("embedded_gaussian", "dot_product"):
+            return mode
+        return self._assume(f"mode of the non-local blocks in {stage}", "embedded_gaussian")
+
+    def nonlocal_scale(self, stage: str) -> bool:
+        plugin = self._plugin(stage)
+        if plugin:
+            return bool(plugin.get("use_scale", True))  # mmcv's default
+        return self._assume(f"use_scale of the non-local blocks in {stage}", True)
+
+    def nonlocal_subsample(self, stage: str) -> bool:
+        return stage in self._subsampled or bool(self._plugin(stage).get("sub_sample", False))
+
+    def _plugin(self, stage: str) -> Mapping[str, Any]:
+        plugins = self._value(self._model, "backbone.plugins")
+        for plugin in plugins if isinstance(plugins, list | tuple) else ():
+            settings = plugin.get("cfg") if isinstance(plugin, Mapping) else None
+            stages = plugin.get("stages", (True,) * 4) if isinstance(plugin, Mapping) else ()
+            index = int(stage[1]) - 2
+            named = isinstance(settings, Mapping) and settings.get("type") in _NONLOCAL
+            if named and len(stages) > index and stages[index]:
+                return settings
+        return {}
+
+    def _pixels(self) -> dict[str, Any]:
+        where = self._value(self._model, "data_preprocessor")
+        where = self._value(self._config, "img_norm_cfg") if where is _ABSENT else where
+        if not isinstance(where, Mapping) or "mean" not in where or "std" not in where:
+            self._assume("normalisation of the pixels", "RGB, ImageNet's mean and deviation")
+            return {}
+        mean, std = ([round(float(v) / 255, 10) for v in where[key]] for key in ("mean", "std"))
+        self.is_bgr = not where.get("bgr_to_rgb", where.get("to_rgb", False))
+        step = -1 if self.is_bgr else 1
+        return {"image_mean": mean[::step], "image_std": std[::step]}
+
+    def _size(self) -> dict[str, Any]:
+        for step in _tables_in(self._config.get("test_pipeline")):
+            scale = step.get("scale", step.get("img_scale"))
+            if isinstance(scale, list | tuple) and len(scale) == 2 and all(isinstance(n, int) for n in scale):
+                return {"min_size": min(scale), "max_size": max(scale)}
+        self._assume("size of images", "shorter side 800, longer side at most 1333")
+        return {}
+
+    def _refuse_others(self) -> None:
+        wrong = []
+        for path, allowed in _FIXED:
+            value = self._value(self._model, path)
+            value = list(value) if isinstance(value, tuple) else value
+            if value is not _ABSENT and value is not None and value not in allowed:
+                wrong.append(f"{path}={value!r} (gcnet: {allowed[0]!r})")
+        if wrong:
+            raise CheckpointError(f"its config has settings that gcnet does not build: {'; '.join(wrong)}")
+        if self._value(self._model, "backbone.style") is _ABSENT:
+            self._assume("stride in the 3x3 convolution (style)", "pytorch")
+
+    def _tests(self) -> Mapping[str, Any]:
+        for where in (self._model.get("test_cfg"), self._config.get("test_cfg")):
+            if isinstance(where, Mapping) and where.keys() & {"rpn", "rcnn", "nms_pre"}:
+                return where
+        return {}
+
+    def _test(self, path: str, default: Any) -> Any:
+        value = self._value(self._tests(), path)
+        return self._assume(f"test_cfg.{path}", default) if value is _ABSENT else value
+
+    def _ask(self, path: str, default: Any, words: str) -> Any:
+        value = self._value(self._model, path)
+        return self._assume(words, default) if value is _ABSENT else value
+
+    def _assume(self, words: str, value: Any) -> Any:
+        note = f"{words}: {value}"
+        if note not in self._assumed:
+            self._assumed.append(note)
+        return value
+
+    @staticmethod
+    def _value(where: Any, path: str) -> Any:
+        for key in path.split("."):
+            if not isinstance(where, Mapping) or key not in where:
+                return _ABSENT
+            where = where[key]
+        return where
+
+
+def _tables_in(value: Any) -> Iterator[Mapping[str, Any]]:
+    """All mappings in a nested value."""
+    if isinstance(value, Mapping):
+        yield value
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from _tables_in(item)
