@@ -15,7 +15,7 @@ from gcnet.models.weights import head_keys
 from gcnet.rewrites.errors import some
 
 # What the parts of these networks are called.
-_PARTS = {"trunk_output"} | {
+_PARTS = {
     "blocks",
     "conv1",
     "conv_proj",

@@ -84,7 +84,8 @@ def unpickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(v, k) for k, v in STAND_INS.items()]):
             warnings.simplefilter("ignore")  # torch's: other protocols of pickle, storages of old files
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # a path that ends in .safetensors would be read as such
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = [name for name in globals_in(path) if name not in STAND_INS and not name.startswith(_HARMLESS)]
         named = named or _REFUSED.findall(str(error))[:1]
