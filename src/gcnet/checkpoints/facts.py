@@ -127,8 +127,9 @@ class Facts:
             settings = plugin.get("cfg") if isinstance(plugin, Mapping) else None
             stages = plugin.get("stages", (True,) * 4) if isinstance(plugin, Mapping) else ()
             index = int(stage[1]) - 2
-            named = isinstance(settings, Mapping) and settings.get("type") in _NONLOCAL
-            if named and len(stages) > index and stages[index]:
+            if not isinstance(settings, Mapping) or settings.get("type") not in _NONLOCAL:
+                continue
+            if len(stages) > index and stages[index]:
                 return settings
         return {}
 
