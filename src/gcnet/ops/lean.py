@@ -19,12 +19,14 @@ _DTYPES = (torch.float32, torch.float64)
 
 
 def applies(x: Tensor) -> bool:
-    """Whether the path serves this map: on the CPU, no gradient, a dtype that needs no wider sums, a plain size.
+    """Whether the path serves this map: on the CPU, no gradient, a dtype that needs no wider sums, nothing traced.
 
-    A size that is no plain number is being traced: one image must not become a constant of the graph.
+    Exported graphs hold the general path (torch.export passes tensors of another type), and where a trace has a size
+    that is no plain number, one image must not become a constant of the graph.
     """
     return (
         not torch.is_grad_enabled()
+        and type(x) is Tensor
         and x.is_cpu
         and x.dtype in _DTYPES
         and not torch.is_autocast_enabled("cpu")
