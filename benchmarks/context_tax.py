@@ -44,9 +44,9 @@ ARCHITECTURES: dict[str, Callable[[], resnet.ResNet]] = {
 }
 # Seconds of timing, and the highest tax that is the goal.
 INPUTS: dict[tuple[int, ...], tuple[float, float]] = {
-    (1, 3, 224, 224): (15, 0.02),
-    (8, 3, 224, 224): (40, 0.02),
-    (1, 3, 800, 1088): (80, 0.01),
+    (1, 3, 224, 224): (8, 0.02),
+    (8, 3, 224, 224): (18, 0.02),
+    (1, 3, 800, 1088): (40, 0.01),
 }
 TOLERANCE = 1e-4
 

@@ -157,7 +157,7 @@ def main() -> None:
             memory_format,
             (8, 3, 224, 224),
             rounds=round(40 * effort),
-            seconds=45 * effort,
+            seconds=25 * effort,
         )
         for norms in NORMS
         for memory_format in FORMATS

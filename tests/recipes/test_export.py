@@ -114,7 +114,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_done(weights, fol
     with pytest.raises(SettingsError, match="fold=False: this model is folded already"):
         export(folded.path, tmp_path / "m.pt2", fold=False)
     (tmp_path / "page.safetensors").write_text("<html>Not found</html>")
-    with pytest.raises(gcnet.CheckpointError, match="not a gcnet checkpoint"):
+    with pytest.raises(gcnet.CheckpointError, match="is a web page saved under this name"):
         export(tmp_path / "page.safetensors", tmp_path / "m.pt2")
     with pytest.raises(FileNotFoundError):
         export(tmp_path / "no.safetensors", tmp_path / "m.pt2")
