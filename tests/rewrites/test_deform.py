@@ -3,7 +3,6 @@
 import copy
 import io
 from functools import partial
-from typing import Any
 
 import pytest
 import timm
