@@ -11,7 +11,10 @@ import gcnet
 from gcnet.cli import COMMANDS
 from gcnet.cli.errors import of_the_user, one_line, reported
 
-NAMES = ("demo", "train", "evaluate", "predict", "compare", "blocks", "profile", "fold", "export")
+NAMES = (
+    *("demo", "train", "evaluate", "predict", "compare", "analyze"),
+    *("blocks", "profile", "fold", "simplify", "export", "convert"),
+)
 
 
 def test_the_help_lists_every_command_and_loads_neither_torch_nor_lightning():
