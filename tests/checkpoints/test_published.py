@@ -19,17 +19,9 @@ from gcnet.checkpoints.published import build, fill
 from gcnet.checkpoints.recognise import architecture_of
 from gcnet.recipes import convert
 from gcnet.recipes.settings import SettingsError
+from tests.models.detection.fixtures import NAMES
 
 ZOO = 25
-FILES = (
-    "a_mask_r50_gcb_r16",
-    "b_mask_r50_syncbn_gcb_r4",
-    "c_mask_x101_syncbn_gcb_r16",
-    "d_cascade_x101_syncbn_gcb_r16",
-    "e_cascade_x101_dconv_gcb_r16",
-    "f_retinanet_r50_gcb_r16",
-    "g_mask_r50_nonlocal",
-)
 
 
 def keys_of(path: Path) -> dict[str, Tensor]:
@@ -65,7 +57,7 @@ def test_every_list_of_the_zoo_is_recognised_built_and_filled(shared):
     assert len(done) == ZOO
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", NAMES)
 def test_files_of_mmdet_are_read_and_compute_its_maps(shared, name):
     folder = shared / "fixtures/detectors" / name
     loaded = gcnet.load_checkpoint(folder / "checkpoint.pth")

@@ -5,7 +5,7 @@ import json
 import pytest
 import typer
 
-from gcnet.cli.train import block_options
+from gcnet.cli.options import named_values
 from gcnet.recipes.settings import from_json
 from gcnet.tasks.task import Task
 
@@ -112,8 +112,8 @@ def test_the_plain_model_can_be_asked_for_by_name(gcnet_command, photos, tmp_pat
 
 def test_values_of_block_options():
     texts = ["reduction=8", "scale=0.5", "norm=false", "bias=True", "subsample=after", "hidden=none", "x=a=b"]
-    assert block_options(texts) == {
+    assert named_values(texts) == {
         "reduction": 8, "scale": 0.5, "norm": False, "bias": True, "subsample": "after", "hidden": None, "x": "a=b",
     }  # fmt: skip
     with pytest.raises(typer.BadParameter, match="NAME=VALUE"):
-        block_options(["two words=3"])
+        named_values(["two words=3"])

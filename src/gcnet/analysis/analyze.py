@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.console import Console, Group
+from rich.console import Group
 from torch import Tensor, nn
 
 from gcnet.analysis.analyze_images import Batch, batches
@@ -20,6 +20,7 @@ from gcnet.analysis.attention_blocks import Reader, readers
 from gcnet.analysis.attention_figures import figures_of
 from gcnet.analysis.attention_foreign import NotReadableError
 from gcnet.analysis.attention_grids import MOST_IMAGES, Grid, KeptImage, grid_of, picture_of
+from gcnet.analysis.text import as_text
 from gcnet.analysis.verdict import Verdict
 from gcnet.ops.precision import without_autocast
 from gcnet.rewrites import record
@@ -71,10 +72,7 @@ class Analysis:
         return tables(self)
 
     def __str__(self) -> str:
-        console = Console(width=180, color_system=None, highlight=False)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self, 180)
 
 
 def analyze(model: nn.Module, images: Any, *, transform: Callable[[Any], Any] | None = None, keep: int = 0) -> Analysis:

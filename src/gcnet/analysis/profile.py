@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console, Group
+from rich.console import Group
 from torch import Tensor, nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -18,6 +18,7 @@ from gcnet.analysis.intervals import Median
 from gcnet.analysis.observe import Observation, observe
 from gcnet.analysis.parts import Part, parts_of, within
 from gcnet.analysis.profile_table import tables
+from gcnet.analysis.text import as_text
 from gcnet.rewrites import inserted
 from gcnet.rewrites.eager import check_model
 from gcnet.rewrites.probe import CONVS, is_channels_last
@@ -80,10 +81,7 @@ class Profile:
         return tables(self)
 
     def __str__(self) -> str:
-        console = Console(width=100, color_system=None, highlight=False)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self, 100)
 
 
 def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, budget: float = 30.0) -> Profile:

@@ -17,7 +17,7 @@ from gcnet.checkpoints.errors import CheckpointError
 from gcnet.checkpoints.facts import Facts
 from gcnet.checkpoints.recognise import Architecture, architecture_of
 from gcnet.models.detection import create_detector
-from gcnet.models.weights import problems
+from gcnet.models.weights import counters, misfits
 from gcnet.rewrites import deform, insert, record
 
 
@@ -146,15 +146,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         CheckpointError: naming missing, unused and wrongly shaped tensors together.
     """
     own = model.state_dict()
-    report = problems(
-        missing=[key for key in own if key not in tensors and not key.endswith("num_batches_tracked")],
-        unknown=[key for key in tensors if key not in own],
-        shapes=[
-            f"{key} {list(tensors[key].shape)} (the model's: {list(own[key].shape)})"
-            for key in own.keys() & tensors.keys()
-            if own[key].shape != tensors[key].shape
-        ],
-    )
+    report = misfits(own, tensors, optional=counters(own))
     if report:
         raise CheckpointError(f"its tensors do not fit the architecture that they tell: {report}")
     model.load_state_dict(dict(tensors), strict=False, assign=True)

@@ -20,7 +20,7 @@ from gcnet.checkpoints.write import FORMAT
 from gcnet.models import create_model
 from gcnet.models.create import example_input
 from gcnet.models.files import WeightsError, read_safetensors
-from gcnet.models.weights import problems
+from gcnet.models.weights import misfits
 from gcnet.rewrites import accelerate, deform, insert, record
 from gcnet.rewrites.fold import fold_unchecked
 from gcnet.rewrites.simplify import simplify_structure
@@ -208,16 +208,7 @@ _REPLAYS: dict[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
 
 
 def _fill(path: Path, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    own = model.state_dict()
-    report = problems(
-        missing=own.keys() - tensors.keys(),
-        unknown=tensors.keys() - own.keys(),
-        shapes=[
-            f"{key} {list(tensors[key].shape)} (the model's: {list(own[key].shape)})"
-            for key in own.keys() & tensors.keys()
-            if own[key].shape != tensors[key].shape
-        ],
-    )
+    report = misfits(model.state_dict(), tensors)
     if report:
         raise CheckpointError(f"{path} does not fit its own architecture: {report}")
     model.load_state_dict(dict(tensors), assign=True)  # assigned, not copied: half-precision weights stay so

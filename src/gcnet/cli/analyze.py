@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gcnet.cli.figures import show
+
 
 def analyze(
     model: Annotated[
@@ -25,22 +27,10 @@ def analyze(
 
     gcnet analyze timm/vit_small_patch16_224 photos/ --weights imagenet --json distances.json
     """
-    from rich.console import Console
-
     from gcnet.recipes.analyze import analyze as run
 
     found = run(model, images, weights=weights, limit=limit, progress=True)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 180)
-    console.print(found)
-    if json is not None:
-        from json import dumps
-
-        from gcnet.checkpoints.atomic import write_text
-
-        write_text(json, dumps(found.to_dict(), indent=2) + "\n")
-        typer.echo(f"written: {json}")
+    show(found, json, width=180)
     for path, reason in found.unreadable.items():
         typer.echo(f"gcnet: {path}: {reason}", err=True)
     if found.unreadable:

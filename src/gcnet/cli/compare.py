@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gcnet.cli.train import block_options
+from gcnet.cli.options import BLOCK_PANEL, Stages, Weights, named_values
 from gcnet.recipes.settings import Settings
 
 if TYPE_CHECKING:
     from gcnet.recipes.comparison import Comparison
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
-_WHAT, _BLOCK, _RUN = "What is compared", "The block and its place", "The runs"
+_WHAT, _RUN = "What is compared", "The runs"
 _OTHERS = tuple(name for name in _DEFAULTS if name not in ("data", "block", "block_options", "name", "runs"))
 
 
@@ -26,7 +26,7 @@ def compare(
     ],
     task: Annotated[str, typer.Option(help="classify or scenes.")] = _DEFAULTS["task"],
     model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, or scenes.")] = _DEFAULTS["model"],
-    weights: Annotated[str | None, typer.Option(help="imagenet, or a file of weights.")] = None,
+    weights: Weights = None,
     blocks: Annotated[
         str, typer.Option(help="Names from `gcnet blocks`; none: no block.", rich_help_panel=_WHAT)
     ] = "none,se,snl,gc,nl",
@@ -40,11 +40,15 @@ def compare(
         str | None, typer.Option(help="Values on the axis: 4,8,16 or c4,c3+c4+c5.", rich_help_panel=_WHAT)
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many, from --seed on.", rich_help_panel=_WHAT)] = 3,
-    block: Annotated[str | None, typer.Option(help="The block that --axis varies.", rich_help_panel=_BLOCK)] = None,
-    stages: Annotated[str | None, typer.Option(help="Such as c3,c4,c5.", rich_help_panel=_BLOCK)] = None,
+    block: Annotated[
+        str | None, typer.Option(help="The block that --axis varies.", rich_help_panel=BLOCK_PANEL)
+    ] = None,
+    stages: Stages = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=VALUE for every block, such as reduction=4; may be repeated.", rich_help_panel=_BLOCK),
+        typer.Option(
+            help="NAME=VALUE for every block, such as reduction=4; may be repeated.", rich_help_panel=BLOCK_PANEL
+        ),
     ] = None,
     epochs: Annotated[int, typer.Option()] = _DEFAULTS["epochs"],
     batch_size: Annotated[int, typer.Option()] = _DEFAULTS["batch_size"],
@@ -79,7 +83,7 @@ def compare(
     given |= _settings(setting or [])
     if "stages" in given:
         given["stages"] = tuple(_split(stages or ""))
-    options = block_options(option or [])
+    options = named_values(option or [])
     if axis in (None, "block"):
         if block is not None:
             raise typer.BadParameter("goes with --axis; --blocks names the blocks to compare", param_hint="--block")
@@ -127,11 +131,11 @@ def _split(text: str) -> list[str]:
 
 
 def _value(text: str) -> Any:
-    return block_options([f"value={text}"])["value"]
+    return named_values([f"value={text}"])["value"]
 
 
 def _settings(texts: list[str]) -> dict[str, Any]:
-    values = block_options(texts)
+    values = named_values(texts)
     wrong = next((name for name in values if name not in _OTHERS), None)
     if wrong is not None:
         raise typer.BadParameter(f"{wrong!r} is no setting; there are {', '.join(_OTHERS)}", param_hint="--setting")

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from gcnet.cli.options import whole_numbers
+
 
 def export(
     weights: Annotated[Path, typer.Argument(metavar="IN", help="Folder of a run, or a file that gcnet wrote.")],
@@ -33,7 +35,7 @@ def export(
     """
     if fixed_size and static:
         raise typer.BadParameter("--static already fixes the size; give one of the two", param_hint="--fixed-size")
-    input_size = None if size is None else _numbers(size)
+    input_size = None if size is None else whole_numbers(size, "--input", "whole numbers such as 3,224,224")
     from gcnet.recipes.export import export as run
 
     result = run(
@@ -56,10 +58,3 @@ def export(
     for shape, error in result.agreement.errors.items():
         by = "x".join(map(str, shape))
         console.print(f"  input {by}: {error:.1e} (allowed {result.agreement.allowed[shape]:.1e})", markup=False)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not of the form 3,224,224", param_hint="--input") from None

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from gcnet.cli.options import (
+    BLOCK_PANEL,
+    At,
+    Option,
+    Position,
+    Reduction,
+    Stages,
+    Weights,
+    Where,
+    named_values,
+    whole_numbers,
+)
 from gcnet.recipes.detection_settings import detection_settings
 from gcnet.recipes.settings import DETECTION, Settings, from_json
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
-_BLOCK, _RUN, _OPTIMISER, _DETECT = "The block and its place", "The run", "Optimisation", "Detectors"
+_RUN, _OPTIMISER, _DETECT = "The run", "Optimisation", "Detectors"
 _NOT_SETTINGS = ("resume", "option", "reduction", "detector_option", "recipe")
 
 
@@ -30,22 +41,16 @@ def train(
     model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, a detector, or scenes.")] = _DEFAULTS[
         "model"
     ],
-    weights: Annotated[str | None, typer.Option(help="imagenet, or a file of weights.")] = None,
+    weights: Weights = None,
     block: Annotated[
-        str | None, typer.Option(help="gc, snl, se, nl, ...; none: the plain model.", rich_help_panel=_BLOCK)
+        str | None, typer.Option(help="gc, snl, se, nl, ...; none: the plain model.", rich_help_panel=BLOCK_PANEL)
     ] = None,
-    stages: Annotated[str | None, typer.Option(help="Such as c3,c4,c5.", rich_help_panel=_BLOCK)] = None,
-    reduction: Annotated[int | None, typer.Option(help="Channels per hidden channel.", rich_help_panel=_BLOCK)] = None,
-    at: Annotated[
-        str | None, typer.Option(help="Glob over module names, in place of stages.", rich_help_panel=_BLOCK)
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option(help="all, last, before_last, or indices such as 0,2.", rich_help_panel=_BLOCK)
-    ] = None,
-    position: Annotated[str | None, typer.Option(help="after_1x1 or after_add.", rich_help_panel=_BLOCK)] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE for the block; may be repeated.", rich_help_panel=_BLOCK)
-    ] = None,
+    stages: Stages = None,
+    reduction: Reduction = None,
+    at: At = None,
+    where: Where = None,
+    position: Position = None,
+    option: Option = None,
     deform: Annotated[
         str | None, typer.Option(help="Stages with deformable convolutions, such as c3,c4,c5.", rich_help_panel=_DETECT)
     ] = None,
@@ -140,10 +145,10 @@ def train(
         if key in given:
             given[key] = tuple(part.strip() for part in given[key].split(","))
     if scales is not None:
-        given["scales"] = _sizes(scales)
+        given["scales"] = whole_numbers(scales, "--scales", "sizes such as 640,720,800")
     if detector_option:
-        given["detector_options"] = block_options(detector_option, "--detector-option")
-    options = block_options(option or [])
+        given["detector_options"] = named_values(detector_option, "--detector-option")
+    options = named_values(option or [])
     if reduction is not None:
         options["reduction"] = reduction
     if options:
@@ -177,29 +182,6 @@ def train(
         typer.echo(f"gcnet: interrupted; {how}", err=True)
         raise typer.Exit(1) from None
     say_run(result.folder, result.summary)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of sizes such as 640,720,800", param_hint="--scales") from None
-
-
-def block_options(texts: list[str], flag: str = "--option") -> dict[str, Any]:
-    """The values of `--option NAME=VALUE`: JSON where it is JSON (numbers, true, false), none, else text."""
-    options: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE, such as reduction=8", param_hint=flag)
-        try:
-            options[name] = (
-                None if value.lower() == "none" else json.loads(value.lower() if value in ("True", "False") else value)
-            )
-        except ValueError:
-            options[name] = value
-    return options
 
 
 def say_run(folder: Path, summary: dict[str, Any]) -> None:

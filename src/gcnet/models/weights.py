@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import timm
@@ -68,12 +68,7 @@ def load_imagenet_backbone(model: nn.Module, name: str) -> None:
     own = body.state_dict()
     theirs = {_in_body(key, own): value for key, value in _imagenet(name).items()}
     state = {key: value for key, value in theirs.items() if key in own}
-    optional = _keys_of(own, inserted(body))
-    report = problems(
-        missing=[key for key in own if key not in state and key not in optional and "num_batches" not in key],
-        unknown=[],
-        shapes=[f"{key} {list(value.shape)}" for key, value in state.items() if value.shape != own[key].shape],
-    )
+    report = misfits(own, state, optional=_keys_of(own, inserted(body)) | counters(own))
     if report:
         raise WeightsError(f"the ImageNet weights of {name} do not fit the backbone: {report}")
     body.load_state_dict(state, strict=False)
@@ -110,25 +105,41 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str, ne
             "%s: its head is of another size or absent and was left out; the model's head starts fresh",
             source,
         )
-    optional = head | _keys_of(own, inserted(model)) | {key for key in own if key.endswith("num_batches_tracked")}
-    report = problems(
-        missing=[key for key in own if key not in state and key not in optional],
-        unknown=[key for key in state if key not in own],
-        shapes=[f"{key} {list(state[key].shape)} (the model's: {list(own[key].shape)})" for key in shapes - head],
-    )
+    report = misfits(own, state, optional=head | _keys_of(own, inserted(model)) | counters(own))
     if report:
         raise WeightsError(f"{source} does not fit {type(model).__name__}: {report}")
     model.load_state_dict(dict(state), strict=False)
 
 
-def problems(*, missing: Iterable[str], unknown: Iterable[str], shapes: Iterable[str]) -> str:
-    """One line with all that does not match, the first five of each kind by name; empty if all matches."""
-    kinds = {"missing": sorted(missing), "unknown to the model": sorted(unknown), "of another shape": sorted(shapes)}
+def misfits(
+    own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], *, optional: Set[str] = frozenset()
+) -> str:
+    """One line with all that does not match, the first five of each kind by name; empty if all matches.
+
+    Args:
+        own: the tensors of the model.
+        given: those that it is to be filled with.
+        optional: the names of the model's tensors that may be absent.
+    """
+    kinds = {
+        "missing": own.keys() - given.keys() - optional,
+        "unknown to the model": given.keys() - own.keys(),
+        "of another shape": [
+            f"{key} {list(given[key].shape)} (the model's: {list(own[key].shape)})"
+            for key in own.keys() & given.keys()
+            if own[key].shape != given[key].shape
+        ],
+    }
     return "; ".join(
-        f"{len(keys)} {kind}: {', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''}"
+        f"{len(keys)} {kind}: {', '.join(sorted(keys)[:5])}{', ...' if len(keys) > 5 else ''}"
         for kind, keys in kinds.items()
         if keys
     )
+
+
+def counters(own: Mapping[str, torch.Tensor]) -> set[str]:
+    """The names of the batch norms' counters, which older files do not have and evaluation does not need."""
+    return {key for key in own if key.endswith("num_batches_tracked")}
 
 
 def head_keys(model: nn.Module) -> set[str]:

@@ -1,15 +1,14 @@
 """The small detectors that mmdetection itself has run: built with our names, filled with its weights."""
 
 import json
-import pickle
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 import gcnet
 from gcnet.checkpoints.mmdet import translate
+from gcnet.checkpoints.unpickle import unpickle
 from gcnet.models.detection import create_detector
 
 NAMES = (
@@ -22,29 +21,6 @@ NAMES = (
     "g_mask_r50_nonlocal",
 )
 KINDS = {"MaskRCNN": "maskrcnn", "CascadeRCNN": "cascade_maskrcnn", "RetinaNet": "retinanet"}
-
-
-class _Inert:
-    """Stands for whatever else lies in a training file."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-    def __setstate__(self, state: Any) -> None: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> "_Inert":
-        return self
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        known = module.split(".")[0] in ("torch", "collections") or (module, name) == ("_codecs", "encode")
-        return super().find_class(module, name) if known else _Inert
-
-
-_PICKLE = SimpleNamespace(__name__="inert", Unpickler=_Unpickler, load=lambda file, **kw: _Unpickler(file, **kw).load())
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The state_dict of a file that we made ourselves, whatever else is in it."""
-    return torch.load(folder / "checkpoint.pth", weights_only=False, pickle_module=_PICKLE)["state_dict"]
 
 
 def build(folder: Path, **options: Any) -> torch.nn.Module:
@@ -81,7 +57,7 @@ def build(folder: Path, **options: Any) -> torch.nn.Module:
             inner = body["base_channels"] * 16 // cfg["reduction"]
             block = {"pairwise": cfg["mode"], "reduction": cfg["reduction"], "scale": inner**-0.5}
             model = gcnet.insert(model, "nl", stages=_stages(plugin["stages"]), where="all", **block)
-    state = translate(weights(folder))
+    state = translate(unpickle(folder / "checkpoint.pth")["state_dict"])
     model.load_state_dict(state)
     return model.eval()
 
