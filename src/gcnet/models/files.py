@@ -52,10 +52,15 @@ def reason_for(path: Path, kind: Kind) -> str:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors and the text header of a safetensors file."""
+    """The tensors and the text header of a safetensors file.
+
+    The tensors are copies: where they lie in the file, at odd addresses, some processors take other instructions for
+    them, whose sums are rounded differently.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
     except (SafetensorError, json.JSONDecodeError) as error:
         raise WeightsError(
             f"{path} is truncated or damaged ({path.stat().st_size} bytes; {error}); copy or download it again"
