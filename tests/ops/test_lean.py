@@ -129,3 +129,13 @@ def test_an_exported_graph_holds_the_general_path():
         program = torch.export.export(block, (x,))
         assert not any("mv" in str(node.target) for node in program.graph.nodes)
         torch.testing.assert_close(program.module()(x), block(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(64, 72), (61, 72), (61, 69)])  # sixteen parts, eight, one
+def test_large_maps_with_neighbouring_channels_are_pooled_in_parts(size):
+    x = torch.randn(1, *size, 64).double().movedim(3, 1)
+    assert lean._parts(x.flatten(2)[0]) == {4608: 16, 4392: 8, 4209: 1}[size[0] * size[1]]
+    key = torch.randn(64).double()
+    with torch.no_grad():
+        torch.testing.assert_close(lean.pool(x, key)[None], ops.attention_pool(x, key), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(lean.pool(x, None)[None], ops.average_pool(x), rtol=1e-12, atol=1e-12)

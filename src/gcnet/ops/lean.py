@@ -4,9 +4,10 @@ Inside a network the caches of a CPU hold the map that was just convolved, not t
 each call there takes 20 to 100 microseconds, more than the arithmetic on the vectors of a context block. Here are the
 same sums with half of the calls of the general path (benchmarks/block_alone.py, benchmarks/context_tax.py).
 
-B images, C channels, P positions. One image is a vector (C,) all along, several are (B, C).
+B images, C channels, P positions, T parts of N positions. One image is a vector (C,) all along, several are (B, C).
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -39,6 +40,9 @@ def pool(x: Tensor, key: Tensor | None) -> Tensor:
     if x.shape[0] == 1:
         x_CP = x.reshape(x.shape[1], -1)
         P = x_CP.shape[1]  # a mean as a product, too: the code of the products is in the cache for the transform
+        parts = _parts(x_CP)
+        if parts > 1:
+            return _pool_in_parts(x_CP.t().unflatten(0, (parts, -1)), key)
         alpha_P = x.new_full((P,), 1 / P) if key is None else torch.mv(x_CP.t(), key).softmax(0)
         return torch.mv(x_CP, alpha_P)
     x_BCP = x.flatten(2)
@@ -46,6 +50,27 @@ def pool(x: Tensor, key: Tensor | None) -> Tensor:
         return x_BCP.mean(2)
     alpha_B1P = torch.bmm(key.expand(x.shape[0], 1, -1), x_BCP).softmax(2)
     return torch.bmm(alpha_B1P, x_BCP.transpose(1, 2)).squeeze(1)
+
+
+def _parts(x_CP: Tensor) -> int:
+    """In how many parts a map is pooled whose channels lie next to each other; 1: as a whole.
+
+    The product of such a matrix and a vector runs on one thread, a batch of them on all. That takes two calls more, which
+    pays from maps of about a megabyte on: half of the time (benchmarks/block_alone.py).
+    """
+    C, P = x_CP.shape
+    return math.gcd(P, 16) if x_CP.stride(0) == 1 and C > 1 and C * P >= 2**18 else 1
+
+
+def _pool_in_parts(x_TNC: Tensor, key: Tensor | None) -> Tensor:
+    """T parts of N positions each -> (C,)."""
+    T, N, C = x_TNC.shape
+    if key is None:
+        alpha_T1N = x_TNC.new_full((T, 1, N), 1 / (T * N))
+    else:  # the vector on the left: the other order takes twice the time and more
+        logits_T1N = torch.bmm(key.expand(T, 1, C), x_TNC.transpose(1, 2))
+        alpha_T1N = logits_T1N.view(-1).softmax(0).view(T, 1, N)
+    return torch.bmm(alpha_T1N, x_TNC).sum(0).view(C)
 
 
 def transform(pooled: Tensor, weights: Sequence[Tensor | None], eps: float, activation: str | None) -> Tensor:
