@@ -55,8 +55,8 @@ def pool(x: Tensor, key: Tensor | None) -> Tensor:
 def _parts(x_CP: Tensor) -> int:
     """In how many parts a map is pooled whose channels lie next to each other; 1: as a whole.
 
-    The product of such a matrix and a vector runs on one thread, a batch of them on all. That takes two calls more, which
-    pays from maps of about a megabyte on: half of the time (benchmarks/block_alone.py).
+    The product of such a matrix and a vector runs on one thread, a batch of them on all. That takes two calls more,
+    which pays from maps of about a megabyte on: half of the time (benchmarks/block_alone.py).
     """
     C, P = x_CP.shape
     return math.gcd(P, 16) if x_CP.stride(0) == 1 and C > 1 and C * P >= 2**18 else 1
