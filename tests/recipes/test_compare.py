@@ -194,9 +194,9 @@ def test_an_option_is_an_axis_too(tmp_path):
 
 
 def test_missing_drawing_packages_are_said_before_training(tmp_path, monkeypatch, trainings):
-    from gcnet.recipes.report import page
+    from gcnet.analysis.report import packages
 
-    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'matplotlib and jinja2 .* pip install "gcnet\[report\]"'):
         compare(scenes(tmp_path), seeds=1, **QUICK)
     assert trainings["train"] == []

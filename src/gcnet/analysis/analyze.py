@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.console import Group
 from torch import Tensor, nn
 
 from gcnet.analysis.analyze_images import Batch, batches
-from gcnet.analysis.analyze_rows import Row, Rows
-from gcnet.analysis.analyze_table import tables
+from gcnet.analysis.analyze_result import Analysis
+from gcnet.analysis.analyze_rows import Rows
 from gcnet.analysis.attention import Call
 from gcnet.analysis.attention_blocks import Reader, readers
 from gcnet.analysis.attention_figures import figures_of
 from gcnet.analysis.attention_foreign import NotReadableError
 from gcnet.analysis.attention_grids import MOST_IMAGES, Grid, KeptImage, grid_of, picture_of
-from gcnet.analysis.text import as_text
-from gcnet.analysis.verdict import Verdict
 from gcnet.ops.precision import without_autocast
 from gcnet.rewrites import record
 from gcnet.rewrites.eager import check_model
@@ -29,53 +24,9 @@ from gcnet.rewrites.errors import some
 from gcnet.rewrites.probe import evaluating
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """How much each block's attention depends on its query; see `gcnet.analyze`.
-
-    Attributes:
-        model: The class of the model.
-        images: How many were looked at, in all processes together.
-        table: A row for each block, unrounded: `block` (its name in the model, "" for the model itself), `kind` (its
-            class), `form` ("softmax", "dot_product", "concatenation"), `images`, `heads`, `positions`, `keys`, and the
-            figures below with `_low` and `_high`, the ends of the 95 % interval. What a form does not have is NaN.
-        heads: A row for each head: `block`, `head`, and the figures of its maps.
-        scales: A row for each factor on the logits: `block`, `factor`, and `att_cos`, `att_jsd`, `entropy`. For factors
-            other than 1 they are unbiased estimates from 32 queries an image.
-        per_class: A row for each block and class, like `table`; by the labels given, else by the class that the model
-            predicts; empty where it predicts none.
-        verdicts: Name of a block -> "query-independent: GC would do", "query-dependent: keep NL" or "undecided", with
-            the numbers behind it in `.numbers`; see `gcnet.analysis.verdict`.
-        skipped: Name -> why a module that looks like attention could not be read.
-        unreadable: File -> why it could not be read.
-        kept: The first images with their maps on grids of at most 16x16, as many as `keep` asked for.
-    """
-
-    model: str
-    images: int
-    table: list[Row]
-    heads: list[Row]
-    scales: list[Row]
-    per_class: list[Row]
-    verdicts: dict[str, Verdict]
-    skipped: dict[str, str]
-    unreadable: dict[str, str]
-    kept: list[KeptImage] = field(default_factory=list, repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All figures as numbers, texts, lists and dictionaries for JSON, in which NaN and infinity are None."""
-        names = ("model", "images", "table", "heads", "scales", "per_class", "skipped", "unreadable")
-        verdicts = {name: {"verdict": str(found), **found.numbers} for name, found in self.verdicts.items()}
-        return _plain({name: getattr(self, name) for name in names} | {"verdicts": verdicts})
-
-    def __rich__(self) -> Group:
-        return tables(self)
-
-    def __str__(self) -> str:
-        return as_text(self, 180)
-
-
-def analyze(model: nn.Module, images: Any, *, transform: Callable[[Any], Any] | None = None, keep: int = 0) -> Analysis:
+def analyze(
+    model: nn.Module, images: Any, *, transform: Callable[[Any], Any] | None = None, keep: int = MOST_IMAGES
+) -> Analysis:
     """Measure how much the attention of every block depends on its query (arXiv 1904.11492, table 1).
 
     Read are the blocks of this package (`NonLocal` in its four forms, `DisentangledNonLocal`, and GC, SNL, SE and
@@ -109,7 +60,7 @@ def analyze(model: nn.Module, images: Any, *, transform: Callable[[Any], Any] | 
             DataLoader gives them; or paths of image files and folders. A detector takes lists of images.
         transform: Applied to each PIL image (-> tensor (C, H, W)) or to each batch of tensors. None: tensors are
             taken as they are, files are prepared as the model says (models of `create_model`, timm's, checkpoints).
-        keep: Of how many images, the first ones, maps are kept for looking at them; at most 12.
+        keep: Of how many images, the first ones, pictures and maps are kept for `Analysis.save`; at most 12.
 
     Raises:
         ValueError: no block that can be read, no image, images that do not fit, keep out of its range.
@@ -158,13 +109,13 @@ def analyze(model: nn.Module, images: Any, *, transform: Callable[[Any], Any] | 
         per_class=[
             {
                 "block": name,
-                "class": names[label] if label < len(names) else str(label),
+                "class": _class(names, label),
                 **results.class_row(name, label),
             }
             for name in blocks
             for label in results.classes()
         ],
-        verdicts={name: results.verdict(name, forms[name] == "softmax") for name in blocks},
+        verdicts={name: results.verdict(name, forms[name]) for name in blocks},
         skipped=skipped,
         unreadable=unreadable,
         kept=watch.kept,
@@ -198,9 +149,9 @@ class _Watch(ExitStack):
         labels = batch.labels
         if labels is None and isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] > 1:
             labels = outputs.argmax(dim=1)
-        self.rows.enter(labels)
+        figures = self.rows.enter(labels)
         self.count += self._batch
-        self._keep(batch, labels)
+        self._keep(batch, labels, figures)
 
     def _hook(self, name: str, reader: Reader, prefix: int) -> Callable[..., None]:
         def read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -226,16 +177,23 @@ class _Watch(ExitStack):
         if name not in self._grids and missing:
             self._grids[name] = [grid_of(call.attention, b, self._sizes[b]) for b in missing]
 
-    def _keep(self, batch: Batch, labels: Tensor | None) -> None:
+    def _keep(self, batch: Batch, labels: Tensor | None, figures: Mapping[str, Mapping[str, Tensor]]) -> None:
         preprocessing = record.preprocessing(self.model) or {}
+        names = record.classes(self.model) or []
         for b in range(min(self._batch, self.keep - len(self.kept))):
             image = batch.images[b]
             if image.ndim != 3:
                 return
             picture = picture_of(image, preprocessing.get("mean"), preprocessing.get("std"))
             grids = {name: found for name, grids in self._grids.items() if (found := grids[b]) is not None}
-            label = None if labels is None else int(labels[b])
-            self.kept.append(KeptImage(batch.names[b], label, picture, grids))
+            own = {name: {figure: float(t[b]) for figure, t in of_block.items()} for name, of_block in figures.items()}
+            label = -1 if labels is None else int(labels[b])
+            self.kept.append(KeptImage(batch.names[b], _class(names, label), picture, grids, own))
+
+
+def _class(names: list[str], label: int) -> str | None:
+    """-1 is a common mark for "no class"."""
+    return None if label < 0 else names[label] if label < len(names) else str(label)
 
 
 def _prefix(model: nn.Module, name: str) -> int:
@@ -264,11 +222,3 @@ def _nothing(count: int, unreadable: dict[str, str], skipped: dict[str, str]) ->
         return f"images: none of the blocks could be read on them: {reasons or 'no block was called'}"
     first = next(iter(unreadable.items()), None)
     return "images holds no image" + (f" that can be read; the first: {first[0]}: {first[1]}" if first else "")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,7 +13,7 @@ from torch import Tensor
 from gcnet.analysis.attention_figures import FIGURES, PER_HEAD, SCALED, SCALES, scaled
 from gcnet.analysis.intervals import student_quantile
 from gcnet.analysis.moments import Moments
-from gcnet.analysis.verdict import Verdict, verdict
+from gcnet.analysis.verdict import Verdict, measure, verdict
 
 _NAMES = (*FIGURES, "positions", "keys", "att_jsd_variance", *(scaled(n, f) for f in SCALES for n in SCALED))
 _NUMBER = {name: number for number, name in enumerate(_NAMES)}
@@ -43,20 +43,28 @@ class Rows:
         """The figures of one call, of all images of a batch: (B,) or (B, H), or (B, components) for `query_mean`."""
         self._waiting[block].append(figures)
 
-    def enter(self, labels: Tensor | None) -> None:
-        """The batch is complete. Calls of one block are averaged."""
+    def enter(self, labels: Tensor | None) -> dict[str, dict[str, Tensor]]:
+        """The batch is complete. Calls of one block are averaged.
+
+        Returns:
+            Block -> figure -> (B,), the mean over heads of each of the batch's images.
+        """
         keys, values = [], []
+        found: dict[str, dict[str, Tensor]] = {block: {} for block in self._waiting}
         labels = None if labels is None else labels.to(self.moments.device, torch.int64)
         for block, calls in self._waiting.items():
             for name, first in calls[0].items():
                 t = first if len(calls) == 1 else torch.stack([call[name] for call in calls]).mean(dim=0)
                 t = t.to(self.moments.device, torch.float64)
+                if name in FIGURES:
+                    found[block][name] = t if t.ndim == 1 else t.mean(dim=1)
                 for key, value in self._keyed(self.blocks.index(block), name, t, labels):
                     keys.append(key.expand(value.shape).reshape(-1))
                     values.append(value.reshape(-1))
         self._waiting.clear()
         if keys:
             self.moments.update(torch.cat(keys), torch.cat(values))
+        return found
 
     def _keyed(self, block: int, name: str, t: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor]]:
         if name == "query_mean":
@@ -124,8 +132,8 @@ class Results:
     def class_row(self, block: str, label: int) -> Row:
         return {"images": self._count(block, label)} | self._figures(block, tuple(FIGURES), label=label)
 
-    def verdict(self, block: str, softmax: bool) -> Verdict:
-        name, factor = ("att_cos", 1.0) if softmax else ("att_spread", 0.5)
+    def verdict(self, block: str, form: str) -> Verdict:
+        name, factor = measure(form)
         heads = {}
         for head in range(self.heads[block]):
             figure = self._figure(block, name, name, head=head)

@@ -39,6 +39,11 @@ class Grid:
     stored: Tensor | None
     factors: tuple[Tensor, Tensor] | None
 
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Where the queries are: their rows from the top and their columns from the left, as fractions of the map."""
+        rows, columns = ((centres(n, g) + 0.5) / n for n, g in zip(self.full[0], self.queries, strict=True))
+        return rows, columns
+
     def maps(self) -> Tensor:
         """(H, p, q), float32."""
         if self.stored is not None:
@@ -51,12 +56,21 @@ class Grid:
 
 @dataclass(frozen=True)
 class KeptImage:
-    """One image and its maps in every block whose positions are a 2D map: `picture` is uint8 (3, h, w)."""
+    """One image, and its maps in every block whose positions are a 2D map.
+
+    Attributes:
+        name: Of its file, else its number.
+        label: Name or number of its class, as given or predicted; None where there is none.
+        picture: uint8 (3, h, w).
+        grids: Block -> its maps; of a block that is called several times those of the first call.
+        figures: Block -> figure -> value for this image, the mean over heads; see `gcnet.analyze`.
+    """
 
     name: str
-    label: int | None
+    label: str | None
     picture: Tensor
     grids: dict[str, Grid]
+    figures: dict[str, dict[str, float]]
 
 
 def grid_of(attention: Attention, b: int, size: tuple[int, int]) -> Grid | None:
@@ -101,9 +115,14 @@ def _sides(count: int, size: tuple[int, int]) -> tuple[int, int] | None:
     return (height, count // height) if count % height == 0 else None
 
 
+def centres(n: int, g: int) -> Tensor:
+    """Of n places in a row those nearest to the centres of g equal parts, (g,)."""
+    return ((torch.arange(g) + 0.5) * n / g).long()
+
+
 def _centres(full: tuple[int, int], grid: tuple[int, ...]) -> Tensor:
     """Indices of the positions nearest to the centres of the grid's cells."""
-    rows, columns = (((torch.arange(g) + 0.5) * n / g).long() for n, g in zip(full, grid, strict=True))
+    rows, columns = (centres(n, g) for n, g in zip(full, grid, strict=True))
     return (rows[:, None] * full[1] + columns).flatten()
 
 

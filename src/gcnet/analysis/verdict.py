@@ -29,6 +29,11 @@ class Verdict(str):
     numbers: dict[str, Any]
 
 
+def measure(form: str) -> tuple[str, float]:
+    """The figure that is the dependence for maps of that form, and the factor that brings it to at most 0.5."""
+    return ("att_cos", 1.0) if form == "softmax" else ("att_spread", 0.5)
+
+
 def verdict(heads: Mapping[int, tuple[float, float, float]], images: int) -> Verdict:
     """The verdict on a block.
 

@@ -19,18 +19,29 @@ def analyze(
     ],
     weights: Annotated[str | None, typer.Option(help="For a model given by name: imagenet, or a file.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Look at the first so many images only.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a report of the first 12 images (.html), or a figure (.png, .pdf).")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write all figures into this file.")] = None,
 ) -> None:
     """Does the attention of each block depend on its query? Distances, intervals over images, and a verdict.
 
-    gcnet analyze runs/run1 photos/
+    gcnet analyze runs/run1 photos/ --out report.html
 
     gcnet analyze timm/vit_small_patch16_224 photos/ --weights imagenet --json distances.json
     """
+    from gcnet.analysis.attention_grids import MOST_IMAGES
+    from gcnet.analysis.report import check_target
     from gcnet.recipes.analyze import analyze as run
 
-    found = run(model, images, weights=weights, limit=limit, progress=True)
+    if out is not None:
+        check_target(out)
+    keep = 0 if out is None else MOST_IMAGES
+    found = run(model, images, weights=weights, limit=limit, keep=keep, progress=True)
     show(found, json, width=180)
+    if out is not None:
+        found.save(out)
+        typer.echo(f"written: {out}")
     for path, reason in found.unreadable.items():
         typer.echo(f"gcnet: {path}: {reason}", err=True)
     if found.unreadable:

@@ -12,6 +12,7 @@ from torch import nn
 
 from gcnet.analysis.analyze import Analysis
 from gcnet.analysis.analyze import analyze as analyze_model
+from gcnet.analysis.attention_grids import MOST_IMAGES
 from gcnet.checkpoints import load_checkpoint
 from gcnet.models import create_model
 from gcnet.recipes.evaluate import weights_of
@@ -29,7 +30,7 @@ def analyze(
     *,
     weights: str | Path | None = None,
     limit: int | None = None,
-    keep: int = 0,
+    keep: int = MOST_IMAGES,
     progress: bool = False,
 ) -> Analysis:
     """How much the attention of a model's blocks depends on the query; see `gcnet.analyze`.
@@ -39,7 +40,7 @@ def analyze(
         images: files and folders; folders are searched at any depth. For a model of scenes their name, such as "cue".
         weights: of a model given by name: "imagenet", a file, or None for a random start.
         limit: look at the first so many images only.
-        keep: of how many images maps are kept; at most 12.
+        keep: of how many images, the first ones, pictures and maps are kept for `Analysis.save`; at most 12.
         progress: show a progress bar, if the output is a terminal.
 
     Raises:

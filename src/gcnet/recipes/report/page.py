@@ -6,7 +6,6 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +61,6 @@ class Section:
     details: Table | None = None
     details_title: str = ""
     notes: Sequence[str] = ()
-
-
-def require_report() -> None:
-    """Fail at once, before hours of training, where the packages that draw the report are absent."""
-    absent = [name for name in ("matplotlib", "jinja2") if find_spec(name) is None]
-    if absent:
-        message = f'{" and ".join(absent)} must be installed for the report: pip install "gcnet[report]"'
-        raise ModuleNotFoundError(message, name=absent[0])
 
 
 def write_page(

@@ -1,0 +1,70 @@
+"""The report: one HTML file with its pictures, maps and script inside; nothing is fetched, nothing leaves it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from gcnet import __version__
+from gcnet.analysis.analyze_table import COLUMNS, images_of, interval, kind_of, name_of, numbers, reach
+from gcnet.analysis.report.data import page_data, short_names
+from gcnet.analysis.verdict import DEPENDENT, INDEPENDENT, THRESHOLDS, UNDECIDED
+
+if TYPE_CHECKING:
+    from gcnet.analysis.analyze_result import Analysis
+
+# Of matplotlib's viridis, 17 of its 256 colours at equal distances; between them the script interpolates.
+VIRIDIS = (
+    *("#440154", "#48186a", "#472d7b", "#424086", "#3b528b", "#33638d", "#2c728e", "#26828e", "#21918c"),
+    *("#1f9f88", "#27ad81", "#3dbc74", "#5cc863", "#81d34d", "#aadc32", "#d5e21a", "#fde725"),
+)
+_STYLE = {INDEPENDENT: "independent", DEPENDENT: "dependent", UNDECIDED: "undecided"}
+
+
+def page(analysis: Analysis) -> str:
+    """The whole report as HTML. Every name of a file, class or module is text there, whatever it holds."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gcnet.analysis.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        model=analysis.model,
+        count=images_of(analysis),
+        lead=_lead(analysis),
+        columns=list(COLUMNS.values()),
+        rows=[_row(analysis, row) for row in analysis.table],
+        thresholds=THRESHOLDS,
+        skipped={name_of(name): reason for name, reason in analysis.skipped.items()},
+        unreadable=dict(zip(short_names(list(analysis.unreadable)), analysis.unreadable.values(), strict=True)),
+        shown=len(analysis.kept),
+        data={**page_data(analysis), "colours": VIRIDIS},
+        version=__version__,
+    )
+
+
+def _row(analysis: Analysis, row: dict[str, Any]) -> dict[str, Any]:
+    found = analysis.verdicts[row["block"]]
+    return {
+        "name": name_of(row["block"]),
+        "kind": kind_of(row),
+        "verdict": str(found),
+        "style": _STYLE[str(found)],
+        "numbers": numbers(found),
+        "cells": [interval(row, name) for name in COLUMNS],
+        "reach": reach(row),
+    }
+
+
+def _lead(analysis: Analysis) -> str:
+    """How many blocks got which verdict."""
+    found = Counter(str(verdict) for verdict in analysis.verdicts.values())
+    count = len(analysis.verdicts)
+    if count == 1:
+        return f"Its block is {next(iter(found)).split(':')[0]}."
+    parts = [f"{found[text]} {text.split(':')[0]}" for text in (INDEPENDENT, DEPENDENT, UNDECIDED) if found[text]]
+    return f"Of its {count} blocks {', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]}."
