@@ -54,7 +54,7 @@ def test_moments_are_the_mean_and_spread_of_finite_values_by_key_whatever_the_ba
 
 
 def test_processes_that_share_the_images_all_get_the_figures_of_all_of_them(tmp_path):
-    block, x = _block(), torch.randn(9, 8, 4, 4)
+    block, x = _block().double(), torch.randn(9, 8, 4, 4, dtype=torch.float64)  # float32 rounds by the batch's size
     whole = gcnet.analyze(block, x)
     shares = [x[:2], x[2:], x[:0]]
     context = torch.multiprocessing.get_context("fork")  # a new interpreter would spend its seconds importing torch

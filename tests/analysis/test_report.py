@@ -87,7 +87,8 @@ def test_the_page_is_one_file_that_fetches_nothing(tmp_path):
     assert "3 images" in page.text
     for row in found.table:
         assert f"{row['att_cos']:.3f}" in page.text
-        assert str(found.verdicts[row["block"]]) in page.text
+    assert "Blocks: 1 query-independent, 1 with one map for all queries." in page.text
+    assert str(found.verdicts["nl"]) in page.text
     assert [block["name"] for block in page.data["blocks"]] == ["nl", "gc"]
     assert page.data["images"][1]["grids"][1]["queries"] == [1, 1]
     found.save(tmp_path / "again.html")
@@ -264,6 +265,21 @@ def test_the_colours_of_a_figure_are_those_of_the_map(tmp_path, monkeypatch):
     np.testing.assert_allclose(maps[1], grids["gc"].maps()[0, 0].view(8, 10))
     mark = next(axes for axes in drawn.axes if len(axes.images) == 2).lines[0]
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx((0.5, 7.5))
+
+
+def test_cells_with_more_keys_are_no_brighter(tmp_path):
+    """28 rows in 16 cells: some cells hold one row, some two; a uniform map must look uniform."""
+    from gcnet.analysis.report import figure
+
+    block = NonLocal(3, reduction=1)
+    nn.init.zeros_(block.theta.weight)
+    nn.init.zeros_(block.theta.bias)
+    found = gcnet.analyze(block, torch.rand(1, 3, 28, 20))
+    grid = found.kept[0].grids[""]
+    assert grid.maps()[0, 0].unique().numel() > 1
+    assert [int(count.sum()) for count in grid.held()] == [28, 20]
+    assert figure._map(grid, (0.5, 0.5)) == pytest.approx(np.full((16, 16), 1 / 560), rel=1e-5)
+    assert page_data(found)["images"][0]["grids"][0]["held"] == [count.tolist() for count in grid.held()]
 
 
 def test_what_cannot_be_written_is_said(tmp_path, monkeypatch):

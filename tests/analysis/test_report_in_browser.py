@@ -171,7 +171,7 @@ def test_images_are_sorted_by_how_query_dependent_they_are(browser, report, foun
 
 def test_hostile_names_stay_text(browser, report):
     browser.open(report, "#image=2&block=nl")
-    assert browser.text("#name") == f"1{HOSTILE} · {HOSTILE}"
+    assert (browser.text("#name"), browser.text("#label")) == (f"1{HOSTILE}", f"class {HOSTILE}")
     assert browser.value("document.querySelectorAll('img, [onerror]').length") == 0
     for part in (f"#image=9&block={HOSTILE}&head=x&query=99,a", "#%%%", "#head=7&block=nl&query=-1,0"):
         browser.open(report, part)

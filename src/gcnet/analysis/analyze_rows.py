@@ -15,7 +15,7 @@ from gcnet.analysis.intervals import student_quantile
 from gcnet.analysis.moments import Moments
 from gcnet.analysis.verdict import Verdict, measure, verdict
 
-_NAMES = (*FIGURES, "positions", "keys", "att_jsd_variance", *(scaled(n, f) for f in SCALES for n in SCALED))
+_NAMES = (*FIGURES, "positions", "queries", "keys", "att_jsd_variance", *(scaled(n, f) for f in SCALES for n in SCALED))
 _NUMBER = {name: number for number, name in enumerate(_NAMES)}
 _QUERY_MEAN = 1 << 8  # the components of an image's mean query are numbered from here on
 _FIGURES, _HEADS, _BLOCKS, _CLASSES = 1 << 17, 1 << 8, 1 << 10, 1 << 18  # room in a key: 2^53 in all
@@ -105,7 +105,7 @@ class Results:
     def row(self, block: str) -> Row:
         """The figures of a block, the mean over its heads."""
         found: Row = {"images": self._count(block), "heads": self.heads[block]}
-        found |= {name: self._mean(block, name) for name in ("positions", "keys")}
+        found |= {name: self._mean(block, name) for name in ("positions", "queries", "keys")}
         found |= self._figures(block, tuple(FIGURES))
         count = max(self._count(block), 1)
         found["att_jsd_error"] = math.sqrt(self._mean(block, "att_jsd_variance") / count)

@@ -33,7 +33,7 @@ def tables(analysis: Analysis) -> Group:
         cells = (" ".join(filter(None, interval(row, name))) for name in COLUMNS)
         # texts, since a module's name is no markup
         table.add_row(*(Text(text) for text in (name_of(row["block"]), kind_of(row), *cells, reach(row))))
-    verdicts = [Text(f"{name_of(block)}: {found} ({numbers(found)})") for block, found in analysis.verdicts.items()]
+    verdicts = [Text(f"{name_of(block)}: {found} ({_numbers(found)})") for block, found in analysis.verdicts.items()]
     notes = [Text(f"not read: {name_of(name)}: {reason}") for name, reason in analysis.skipped.items()]
     return Group(title, Text(), table, Text(), *verdicts, *notes)
 
@@ -48,11 +48,15 @@ def name_of(block: str) -> str:
     return block or "(the model)"
 
 
-def numbers(found: Verdict) -> str:
-    """What a verdict rests on."""
+def dependence(found: Verdict) -> str:
+    """What a verdict rests on; one image has no interval."""
     n = found.numbers
-    value = f"{n['dependence']:.3f}" + (f", {n['low']:.3f}-{n['high']:.3f}" if n["images"] > 1 else "")
-    return f"dependence {value}; GC below {n['independent_below']:g}, NL above {n['dependent_above']:g}"
+    return f"dependence {n['dependence']:.3f}" + (f", {n['low']:.3f}-{n['high']:.3f}" if n["images"] > 1 else "")
+
+
+def _numbers(found: Verdict) -> str:
+    n = found.numbers
+    return f"{dependence(found)}; GC below {n['independent_below']:g}, NL above {n['dependent_above']:g}"
 
 
 def kind_of(row: dict[str, Any]) -> str:

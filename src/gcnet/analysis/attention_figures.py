@@ -64,6 +64,7 @@ def figures_of(call: Call, generator: torch.Generator) -> dict[str, Tensor]:
         found[name] = torch.cat([part[name] for part in parts]).reshape(B, W, H).mean(dim=1)
     count = call.input.new_full((B,), call.input.shape[1] * call.input.shape[2], dtype=torch.float32)
     found["positions"] = precise(count)
+    found["queries"] = precise(torch.full_like(count, W * attention.query.shape[3]))
     found["keys"] = precise(torch.full_like(count, attention.key.shape[3]))
     return found
 

@@ -44,6 +44,17 @@ class Grid:
         rows, columns = ((centres(n, g) + 0.5) / n for n, g in zip(self.full[0], self.queries, strict=True))
         return rows, columns
 
+    def held(self) -> tuple[Tensor, Tensor]:
+        """How many rows and how many columns of keys each row and each column of the key grid holds.
+
+        A cell's weight divided by the number of its keys is what can be compared between cells: 28 rows in 16 make
+        cells of one row and of two.
+        """
+        rows, columns = (
+            (torch.arange(n) * g // n).bincount(minlength=g) for n, g in zip(self.full[1], self.keys, strict=True)
+        )
+        return rows, columns
+
     def maps(self) -> Tensor:
         """(H, p, q), float32."""
         if self.stored is not None:

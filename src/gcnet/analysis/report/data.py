@@ -106,6 +106,7 @@ def pack(grid: Grid, side: int) -> dict[str, Any] | None:
         "queries": sides,
         "keys": list(grid.keys),
         "full": [list(size) for size in grid.full],
+        "held": [count.tolist() for count in grid.held()],
         "rows": [round(v, 4) for v in places[0][rows].tolist()],
         "columns": [round(v, 4) for v in places[1][columns].tolist()],
         "heads": len(maps_Hpq),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gcnet.analysis.analyze_result import Analysis
 
 _OPACITY = 0.7  # of the map over the picture
-_INCHES = 1.3  # width of a column
+_COLUMN, _GAP, _TITLE, _BAR = 1.3, 0.06, 0.4, 0.35  # inches: width of a column, between, above, and below the maps
 
 
 def save_figure(
@@ -65,37 +65,47 @@ def _blocks(analysis: Analysis, images: Sequence[int], blocks: Sequence[str] | N
 
 
 def _draw(analysis: Analysis, images: Sequence[int], queries: Sequence[tuple[float, float]], names: list[str]) -> Any:
+    """Laid out in inches: columns of equal width, rows as high as their picture is at that width."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     rows = [(analysis.kept[index], query) for index in images for query in queries]
-    ratio = max(image.picture.shape[1] / image.picture.shape[2] for image, _ in rows)
-    size = (_INCHES * (len(names) + 1), _INCHES * ratio * len(rows) + 0.9)
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
-    axes = figure.subplots(len(rows), len(names) + 1, squeeze=False)
-    for (image, query), cells in zip(rows, axes, strict=True):
-        _picture(cells[0], image.picture.permute(1, 2, 0).numpy())
-        cells[0].plot(query[1] * image.picture.shape[2], query[0] * image.picture.shape[1], **_MARK)
+    heights = [_COLUMN * image.picture.shape[1] / image.picture.shape[2] for image, _ in rows]
+    width = (len(names) + 1) * (_COLUMN + _GAP) + _GAP
+    height = _TITLE + sum(heights) + _GAP * len(rows) + _BAR
+    figure = Figure(figsize=(width, height), facecolor="white")
+
+    def axes(column: int, top: float, high: float) -> Any:
+        left = _GAP + column * (_COLUMN + _GAP)
+        return figure.add_axes((left / width, 1 - (top + high) / height, _COLUMN / width, high / height))
+
+    tops = [_TITLE + sum(heights[:row]) + _GAP * row for row in range(len(rows))]
+    for (image, query), top, high in zip(rows, tops, heights, strict=True):
+        cell = axes(0, top, high)
+        _picture(cell, image.picture.permute(1, 2, 0).numpy())
+        cell.plot(query[1] * image.picture.shape[2], query[0] * image.picture.shape[1], **_MARK)
     for column, name in enumerate(names, start=1):
         maps = [_map(image.grids[name], query) for image, query in rows]
         norm = Normalize(min(0.0, *(float(m.min()) for m in maps)), max(float(m.max()) for m in maps))
-        axes[0, column].set_title(_broken(name_of(name)), fontsize=7, parse_math=False)
-        for (image, query), weights, cell in zip(rows, maps, axes[:, column], strict=True):
-            height, width = image.picture.shape[1:]
+        for (image, query), weights, top, high in zip(rows, maps, tops, heights, strict=True):
+            cell = axes(column, top, high)
+            pixels = image.picture.shape[1:]
             _picture(cell, image.picture.float().mean(dim=0).numpy(), cmap="gray", vmin=0, vmax=255)
-            extent = (0, width, height, 0)
+            extent = (0, pixels[1], pixels[0], 0)
             cell.imshow(weights, cmap="viridis", norm=norm, alpha=_OPACITY, extent=extent, interpolation="nearest")
             if math.prod(image.grids[name].queries) > 1:
                 y, x = _nearest(image.grids[name], query)[1]
-                cell.plot(x * width, y * height, **_MARK)
-        bar = figure.colorbar(
-            ScalarMappable(norm, "viridis"), ax=axes[-1, column], location="bottom", aspect=12, fraction=0.08, pad=0.02
-        )
-        bar.set_ticks([norm.vmin, norm.vmax], labels=[f"{v:.2g}" for v in (norm.vmin, norm.vmax)], fontsize=6)
-        bar.ax.tick_params(length=0)
-        bar.outline.set_visible(False)
+                cell.plot(x * pixels[1], y * pixels[0], **_MARK)
+            if top == tops[0]:
+                cell.set_title(_broken(name_of(name)), fontsize=7, pad=3, parse_math=False)
+        bar = axes(column, tops[-1] + heights[-1] + 0.08, 0.08)
+        figure.colorbar(ScalarMappable(norm, "viridis"), cax=bar, orientation="horizontal").outline.set_visible(False)
+        ends = (float(norm.vmin or 0), float(norm.vmax or 0))
+        bar.set_xticks(ends, labels=[f"{end:.2g}" for end in ends], fontsize=6)
+        bar.tick_params(length=0, pad=2)
+        for label, side in zip(bar.get_xticklabels(), ("left", "right"), strict=True):
+            label.set_horizontalalignment(side)
     return figure
 
 
@@ -103,7 +113,7 @@ _MARK: dict[str, Any] = {
     "marker": "s",
     "color": "none",
     "markeredgecolor": "red",
-    "markersize": 4,
+    "markersize": 4.5,
     "markeredgewidth": 1,
 }
 
@@ -122,7 +132,10 @@ def _nearest(grid: Grid, query: tuple[float, float]) -> tuple[int, tuple[float, 
 
 
 def _map(grid: Grid, query: tuple[float, float]) -> Any:
-    return grid.maps()[:, _nearest(grid, query)[0]].mean(dim=0).view(grid.keys).numpy()
+    """Mean over heads; of the keys in a cell the mean weight, since cells may hold different numbers of them."""
+    rows, columns = grid.held()
+    sums = grid.maps()[:, _nearest(grid, query)[0]].mean(dim=0).view(grid.keys)
+    return (sums / (rows[:, None] * columns)).numpy()
 
 
 def _broken(name: str) -> str:

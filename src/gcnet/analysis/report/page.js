@@ -75,13 +75,18 @@ const colours = Array.from({ length: 256 }, (_, level) => {
   return [0, 1, 2].map((c) => Math.round(channel(n, c) + (place - n) * (channel(n + 1, c) - channel(n, c))));
 });
 
-/** Paints a map, one pixel a key; returns the weights that the first and the last colour stand for. */
-function paint(canvas, grid, map) {
+/**
+ * Paints a map, one pixel a cell; returns the weights that the first and the last colour stand for. A cell with several
+ * keys has the colour of their mean: cells of a grid may hold different numbers of keys.
+ */
+function paint(canvas, grid, sums) {
+  const [rows, columns] = grid.held;
+  const map = sums.map((weight, cell) => weight / (rows[Math.floor(cell / columns.length)] * columns[cell % columns.length]));
   const lowest = map.reduce((a, b) => Math.min(a, b)), high = map.reduce((a, b) => Math.max(a, b));
   const low = byId("contrast").checked ? lowest : Math.min(0, lowest);
   [canvas.height, canvas.width] = grid.keys;
   const pixels = new ImageData(grid.keys[1], grid.keys[0]);
-  map.forEach((weight, key) => pixels.data.set([...colours[Math.round((255 * (weight - low)) / (high - low || 1))], 255], 4 * key));
+  map.forEach((weight, cell) => pixels.data.set([...colours[Math.round((255 * (weight - low)) / (high - low || 1))], 255], 4 * cell));
   canvas.getContext("2d").putImageData(pixels, 0, 0);
   return [low, high];
 }
@@ -106,7 +111,7 @@ function reach(block, map) {
   if (!data.blocks[block].softmax) return "";
   const sum = map.reduce((a, b) => a + b);
   const entropy = map.reduce((h, weight) => (weight > 0 ? h - (weight / sum) * Math.log(weight / sum) : h), 0);
-  return ` Looks at ${Math.exp(entropy).toFixed(1)} of ${map.length} places.`;
+  return ` Looks at ${Math.exp(entropy).toFixed(1)} of ${map.length} cells.`;
 }
 
 function distance(a, b) {
@@ -154,7 +159,7 @@ function tiles(id, items, chosen, choose) {
     if (picture) face.style.backgroundImage = `url("${picture}")`;
     else face.append(element("canvas", ""));
     tile.title = text;
-    tile.append(input, face, element("span", "text", text), element("span", "number", number === undefined ? "no 2D map" : decimals(number)));
+    tile.append(input, face, element("span", "text", text.replace(/[._]/g, "$&\u200b")), element("span", "number", number === undefined ? "no 2D map" : decimals(number)));
     box.append(tile);
   }
   const left = old?.scrollLeft ?? 0, focused = old?.contains(document.activeElement);
@@ -173,7 +178,8 @@ function drawImages() {
 
 function drawChoices() {
   const image = data.images[state.image], block = data.blocks[state.block], grid = grids[state.block];
-  byId("name").textContent = `${image.name}${image.label === null ? "" : ` · ${image.label}`}`;
+  byId("name").textContent = image.name;
+  byId("label").textContent = image.label === null ? "" : `class ${image.label}`;
   tiles("blocks", data.blocks.map(({ dependence }, n) => [n, named(n), grids[n] ? dependence : undefined]), state.block, (n) => change({ block: n }));
   const heads = [[-1, "mean", block.dependence], ...block.heads.map((dependence, head) => [head, `head ${head + 1}`, dependence])];
   byId("heads").hidden = grid.heads === 1;
@@ -182,7 +188,7 @@ function drawChoices() {
   byId("beside").replaceChildren(new Option("mean over all queries", "mean"), ...others.map((n) => new Option(named(n), n)));
   const single = others.filter((n) => grids[n].p === 1).sort((a, b) => Math.abs(a - state.block) - Math.abs(b - state.block));
   byId("beside").value = others.includes(state.beside) ? state.beside : state.beside === "" && grid.p > 1 && single.length ? single[0] : "mean";
-  const added = String(grid.keys) === String(grid.full[1]) ? "" : ", the weights of the keys in a cell added up";
+  const added = String(grid.keys) === String(grid.full[1]) ? "" : ", of those in a cell the mean weight";
   byId("grids").textContent = `Grid of this block: queries ${sides(grid.queries)} of ${sides(grid.full[0])} positions, keys ${sides(grid.keys)} of ${sides(grid.full[1])}${added}.`;
 }
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from gcnet import __version__
-from gcnet.analysis.analyze_table import COLUMNS, images_of, interval, kind_of, name_of, numbers, reach
+from gcnet.analysis.analyze_table import COLUMNS, dependence, images_of, interval, kind_of, name_of, reach
 from gcnet.analysis.report.data import page_data, short_names
 from gcnet.analysis.verdict import DEPENDENT, INDEPENDENT, THRESHOLDS, UNDECIDED
 
@@ -49,12 +49,12 @@ def page(analysis: Analysis) -> str:
 
 def _row(analysis: Analysis, row: dict[str, Any]) -> dict[str, Any]:
     found = analysis.verdicts[row["block"]]
-    return {
+    own = {"verdict": str(found), "style": _STYLE[str(found)], "numbers": dependence(found)}
+    if row["queries"] == 1:
+        own = {"verdict": "one map for all queries", "style": "undecided", "numbers": ""}
+    return own | {
         "name": name_of(row["block"]),
         "kind": kind_of(row),
-        "verdict": str(found),
-        "style": _STYLE[str(found)],
-        "numbers": numbers(found),
         "cells": [interval(row, name) for name in COLUMNS],
         "reach": reach(row),
     }
@@ -62,9 +62,9 @@ def _row(analysis: Analysis, row: dict[str, Any]) -> dict[str, Any]:
 
 def _lead(analysis: Analysis) -> str:
     """How many blocks got which verdict."""
-    found = Counter(str(verdict) for verdict in analysis.verdicts.values())
-    count = len(analysis.verdicts)
-    if count == 1:
-        return f"Its block is {next(iter(found)).split(':')[0]}."
+    several = [row["block"] for row in analysis.table if row["queries"] > 1]
+    found = Counter(str(analysis.verdicts[name]) for name in several)
     parts = [f"{found[text]} {text.split(':')[0]}" for text in (INDEPENDENT, DEPENDENT, UNDECIDED) if found[text]]
-    return f"Of its {count} blocks {', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]}."
+    if single := len(analysis.table) - len(several):
+        parts.append(f"{single} with one map for all queries")
+    return f"Blocks: {', '.join(parts)}."
