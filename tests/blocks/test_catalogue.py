@@ -6,7 +6,7 @@ import torch
 import gcnet
 from gcnet.blocks.catalogue import CATALOGUE, block_options
 
-EVERY = ["gc", "snl", "se", "context", "nl", "cbam", "ge", "eca", "bat", "criss_cross", "dual", "dnl"]
+EVERY = ["gc", "snl", "se", "context", "nl", "cbam", "ge", "eca", "bat", "criss_cross", "dual", "dnl", "ga"]
 
 
 def test_the_names_are_pinned():

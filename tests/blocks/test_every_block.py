@@ -16,6 +16,7 @@ from gcnet.blocks.disentangled_nonlocal import DisentangledNonLocal
 from gcnet.blocks.dual import DualAttention
 from gcnet.blocks.efficient_channel_attention import EfficientChannelAttention
 from gcnet.blocks.gather_excite import GatherExcite
+from gcnet.blocks.generalized_attention import GeneralizedAttention
 
 # name -> (class, options, sizes it must take)
 SIZES = [(1, 1), (7, 5), (13, 1), (11, 13)]
@@ -58,6 +59,9 @@ BLOCKS = OWN | {
     "dual": (DualAttention, {}, SIZES),
     "dnl": (DisentangledNonLocal, {}, SIZES),
     "dnl-norm": (DisentangledNonLocal, {"norm": "batch"}, SIZES),
+    "ga": (GeneralizedAttention, {}, SIZES),
+    "ga-0010": (GeneralizedAttention, {"terms": "0010"}, SIZES),
+    "ga-1010": (GeneralizedAttention, {"terms": "1010"}, SIZES),
 }
 CHANNELS = 32
 every_block = pytest.mark.parametrize("name", BLOCKS)

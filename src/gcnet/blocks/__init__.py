@@ -12,6 +12,7 @@ from gcnet.blocks.dual import DualAttention as DualAttention
 from gcnet.blocks.efficient_channel_attention import EfficientChannelAttention as EfficientChannelAttention
 from gcnet.blocks.gated import Gated as Gated
 from gcnet.blocks.gather_excite import GatherExcite as GatherExcite
+from gcnet.blocks.generalized_attention import GeneralizedAttention as GeneralizedAttention
 from gcnet.blocks.global_context import GlobalContext as GlobalContext
 from gcnet.blocks.nonlocal_block import NonLocal as NonLocal
 from gcnet.blocks.simplified_nonlocal import SimplifiedNonLocal as SimplifiedNonLocal

@@ -15,6 +15,7 @@ from gcnet.blocks.disentangled_nonlocal import DisentangledNonLocal
 from gcnet.blocks.dual import DualAttention
 from gcnet.blocks.efficient_channel_attention import EfficientChannelAttention
 from gcnet.blocks.gather_excite import GatherExcite
+from gcnet.blocks.generalized_attention import GeneralizedAttention
 from gcnet.blocks.global_context import GlobalContext
 from gcnet.blocks.nonlocal_block import NonLocal
 from gcnet.blocks.simplified_nonlocal import SimplifiedNonLocal
@@ -135,6 +136,15 @@ CATALOGUE: dict[str, Entry] = {
         title="Disentangled non-local (DNL)",
         paper="2006.06668",
         complexity="O(P C^2 + P^2 C)",
+        stages=("c4",),
+        where="before_last",
+    ),
+    "ga": Entry(
+        build=GeneralizedAttention,
+        title="Generalized attention: content and relative positions",
+        paper="1904.05873",
+        complexity="O(P C^2 + P^2 C)",
+        dims=(2,),
         stages=("c4",),
         where="before_last",
     ),

@@ -18,7 +18,9 @@ At = Annotated[
 Where = Annotated[
     str | None, typer.Option(help="all, last, before_last, or indices such as 0,2.", rich_help_panel=BLOCK_PANEL)
 ]
-Position = Annotated[str | None, typer.Option(help="after_1x1 or after_add.", rich_help_panel=BLOCK_PANEL)]
+Position = Annotated[
+    str | None, typer.Option(help="after_1x1, after_add, before_3x3 or after_3x3.", rich_help_panel=BLOCK_PANEL)
+]
 Option = Annotated[
     list[str] | None, typer.Option(help="NAME=VALUE for the block; may be repeated.", rich_help_panel=BLOCK_PANEL)
 ]

@@ -15,3 +15,5 @@ from gcnet.ops.nonlocal_attend import nonlocal_attend_reference as nonlocal_atte
 from gcnet.ops.nonlocal_attend import pairwise_weights as pairwise_weights
 from gcnet.ops.pooled_transform import pooled_transform as pooled_transform
 from gcnet.ops.pooled_transform import pooled_transform_reference as pooled_transform_reference
+from gcnet.ops.relative_attend import relative_attend as relative_attend
+from gcnet.ops.relative_attend import relative_attend_reference as relative_attend_reference

@@ -12,6 +12,9 @@
 | torchvision RegNet | ResBottleneckBlock | end of `f` | before the last ReLU |
 | torchvision ConvNeXt | CNBlock | before stochastic depth, after the layer scale | on the unit's output |
 | torchvision EfficientNet, MobileNetV2/V3 | MBConv, InvertedResidual | end of its layers | on the unit's output |
+
+Inside the branch (`before_3x3`, `after_3x3`) there are places in the Bottleneck of torchvision's and timm's ResNet:
+behind the activation of the first convolution, and behind that of the second (and timm's anti-aliasing).
 """
 
 import math
@@ -119,13 +122,41 @@ RULES: dict[type[nn.Module], tuple[Rule, Rule]] = {
     timm_efficientnet.MobileAttention: _TIMM_EFFICIENTNET,
 }
 
+# The places inside the branch, by unit: before and after the 3x3 convolution.
+INNER_RULES: dict[type[nn.Module], tuple[Rule, Rule]] = {
+    resnet.Bottleneck: (_slot("context_before_3x3"), _slot("context_after_3x3")),
+    torchvision_resnet.Bottleneck: (_slot("context_before_3x3"), _slot("context_after_3x3")),
+    timm_resnet.Bottleneck: (_after("act1"), _after("aa")),
+}
+INNER = ("before_3x3", "after_3x3")
+
 _RESNET_UNITS = (resnet.BasicBlock, resnet.Bottleneck, timm_resnet.BasicBlock, timm_resnet.Bottleneck)
 
 
 def place_in(unit: Unit, position: str) -> Place:
-    """The place in a unit: "after_1x1" (end of the branch) or "after_add" (on the sum)."""
+    """The place in a unit: "after_1x1" (end of the branch), "after_add" (on the sum), or one of INNER.
+
+    Raises:
+        RewriteError: the unit has no such place.
+    """
+    if position in INNER:
+        return _inner_place(unit, position)
     rule = RULES[type(unit.module)][0 if position == "after_1x1" else 1]
     return replace(rule(unit.module, unit.name), channels=unit.out_channels, dims=2)
+
+
+def _inner_place(unit: Unit, position: str) -> Place:
+    rules = INNER_RULES.get(type(unit.module))
+    if rules is None:
+        inside = some(f"{unit.name}.{name}" for name, _ in unit.module.named_children())
+        raise RewriteError(
+            f"position={position!r}: {unit.name} is a {type(unit.module).__name__}, which has no such place; only the "
+            "Bottleneck of torchvision's and timm's ResNets has one. Use 'after_1x1' or 'after_add', or name a module "
+            f"with at='GLOB', for example one of {inside}"
+        )
+    index = INNER.index(position)
+    reader: Any = (unit.module.conv2, unit.module.conv3)[index]
+    return replace(rules[index](unit.module, unit.name), channels=reader.in_channels, dims=2)
 
 
 def place_before(unit: Unit) -> Place:

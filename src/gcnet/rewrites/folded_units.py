@@ -19,8 +19,7 @@ class FoldedBottleneck(torchvision_resnet.Bottleneck):
     """torchvision's Bottleneck after folding."""
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.relu(self.bn1(self.conv1(x)))
-        h = self.relu(self.bn2(self.conv2(h)))
+        h = self.narrow_map(x)
         shortcut = x if self.downsample is None else self.downsample(x)
         return finish(self.conv3, self.context, h, shortcut)
 

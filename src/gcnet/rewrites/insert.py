@@ -17,7 +17,7 @@ from gcnet.rewrites.places import Place, attach, is_called, output_of
 from gcnet.rewrites.probe import is_channels_last, probe
 
 BuildBlock = Callable[[int], nn.Module]
-POSITIONS = ("after_1x1", "after_add")
+POSITIONS = ("after_1x1", "after_add", *families.INNER)
 WHERES = ("all", "last", "before_last")
 
 
@@ -49,7 +49,9 @@ def insert(
             indices. None: the block's own default ("all"; for the quadratic blocks "before_last").
         position: "after_1x1" (end of the residual branch, after its last norm and layer scale, before drop-path and
             addition) or "after_add" (on the sum; before the unit's last activation in ResNet, ByobNet and RegNet, on
-            the unit's output elsewhere). None: "after_1x1". With `where="before_last"` both are the same place.
+            the unit's output elsewhere). None: "after_1x1". With `where="before_last"` both are the same place. In the
+            Bottleneck of a ResNet also "before_3x3" and "after_3x3": inside the branch, behind the activation of the
+            first and of the second convolution.
         example: An input for the dummy forward pass that finds strides and channels, where the model's own attributes
             do not tell; guessed if None.
         **block_options: Options of the block, for example `reduction=4`.
@@ -82,7 +84,13 @@ def insert(
     else:
         chosen = default_stages if stages is None else (stages,) if isinstance(stages, str) else tuple(stages)
         found = families.find_stages(result, example)
-        places = _places_in_stages(found, chosen, default_where if where is None else where, position or "after_1x1")
+        units = default_where if where is None else where
+        if units == "before_last" and position in families.INNER:
+            raise RewriteError(
+                f"position={position!r} lies inside a unit, but where='before_last'"
+                f"{'' if where else f', the default of {block!r},'} between two; give where='all', 'last' or indices"
+            )
+        places = _places_in_stages(found, chosen, units, position or "after_1x1")
     for place in places:
         assert place.channels is not None
         attach(result, place, _like(result, place, build(place.channels)))
