@@ -91,6 +91,7 @@ def test_what_no_tensor_tells_is_listed_as_assumed(shared, tmp_path):
 def test_the_config_decides_what_no_tensor_tells(shared):
     tensors = mmdet.translate(_state(shared, "g_mask_r50_nonlocal"))
     plugin = {"cfg": {"type": "NonLocal2d", "mode": "dot_product"}, "stages": (False, False, True, False)}
+    plugin["position"] = "after_conv3"
     pixels = {"mean": [0.0, 51.0, 255.0], "std": [255.0] * 3, "bgr_to_rgb": False}
     config = {
         "model": {"backbone": {"plugins": [plugin]}, "data_preprocessor": pixels},

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gcnet.checkpoints.errors import CheckpointError
+from gcnet.checkpoints.plugins import Plugin, configured, only_in_training
 from gcnet.models.detection.create import MEAN, STD
 
 _ABSENT = object()
-_NONLOCAL = ("NonLocal2d", "NonLocal2D")
 
 # Settings with a single value that gcnet builds: (places in the model's config, allowed values).
 _FIXED: list[tuple[str, tuple[Any, ...]]] = [
@@ -45,15 +45,13 @@ class Facts:
     Args:
         config: The names that the config assigns; {} if there is no config.
         assumed: Where an answer that is a default is written down.
-        subsampled: Stages whose non-local blocks have names that only those with sub-sampling have.
     """
 
-    def __init__(self, config: Mapping[str, Any], assumed: list[str], subsampled: Iterable[str] = ()) -> None:
+    def __init__(self, config: Mapping[str, Any], assumed: list[str]) -> None:
         self._config = config
         model = config.get("model")
         self._model: Mapping[str, Any] = model if isinstance(model, Mapping) else {}
         self._assumed = assumed
-        self._subsampled = set(subsampled)
         self.is_bgr = False
 
     def detector(self, kind: str) -> dict[str, Any]:
@@ -106,38 +104,25 @@ class Facts:
         self._assumed.append(f"deformable convolutions of v1: {offsets} offsets fit v1 and v2")
         return False
 
-    def nonlocal_mode(self, stage: str) -> str:
-        mode = self._plugin(stage).get("mode")
-        if mode in ("embedded_gaussian", "dot_product"):
-            return mode
-        return self._assume(f"mode of the non-local blocks in {stage}", "embedded_gaussian")
+    def plugin(self, stage: str, position: str, kind: str) -> Plugin | None:
+        """What the config says about the blocks of one kind at one position of a stage; None if nothing."""
+        for plugin in configured(self._config):
+            if (plugin.stage, plugin.position, plugin.kind) == (stage, position, kind):
+                return plugin
+        return None
 
-    def nonlocal_scale(self, stage: str) -> bool:
-        plugin = self._plugin(stage)
-        if plugin:
-            return bool(plugin.get("use_scale", True))  # mmcv's default
-        return self._assume(f"use_scale of the non-local blocks in {stage}", True)
-
-    def nonlocal_subsample(self, stage: str) -> bool:
-        return stage in self._subsampled or bool(self._plugin(stage).get("sub_sample", False))
-
-    def _plugin(self, stage: str) -> Mapping[str, Any]:
-        plugins = self._value(self._model, "backbone.plugins")
-        for plugin in plugins if isinstance(plugins, list | tuple) else ():
-            settings = plugin.get("cfg") if isinstance(plugin, Mapping) else None
-            stages = plugin.get("stages", (True,) * 4) if isinstance(plugin, Mapping) else ()
-            index = int(stage[1]) - 2
-            if not isinstance(settings, Mapping) or settings.get("type") not in _NONLOCAL:
-                continue
-            if len(stages) > index and stages[index]:
-                return settings
-        return {}
+    def assume(self, words: str, value: Any) -> Any:
+        """The value, once it is written down that nothing told it."""
+        note = f"{words}: {value}"
+        if note not in self._assumed:
+            self._assumed.append(note)
+        return value
 
     def _pixels(self) -> dict[str, Any]:
         where = self._value(self._model, "data_preprocessor")
         where = self._value(self._config, "img_norm_cfg") if where is _ABSENT else where
         if not isinstance(where, Mapping) or "mean" not in where or "std" not in where:
-            self._assume("normalisation of the pixels", "RGB, ImageNet's mean and deviation")
+            self.assume("normalisation of the pixels", "RGB, ImageNet's mean and deviation")
             return {}
         mean, std = ([round(float(v) / 255, 10) for v in where[key]] for key in ("mean", "std"))
         self.is_bgr = not where.get("bgr_to_rgb", where.get("to_rgb", False))
@@ -149,7 +134,7 @@ class Facts:
             scale = step.get("scale", step.get("img_scale"))
             if isinstance(scale, list | tuple) and len(scale) == 2 and all(isinstance(n, int) for n in scale):
                 return {"min_size": min(scale), "max_size": max(scale)}
-        self._assume("size of images", "shorter side 800, longer side at most 1333")
+        self.assume("size of images", "shorter side 800, longer side at most 1333")
         return {}
 
     def _refuse_others(self) -> None:
@@ -161,8 +146,10 @@ class Facts:
                 wrong.append(f"{path}={value!r} (gcnet: {allowed[0]!r})")
         if wrong:
             raise CheckpointError(f"its config has settings that gcnet does not build: {'; '.join(wrong)}")
+        for name in only_in_training(self._config):
+            self._assumed.append(f"without {name}, which acts in training only")
         if self._value(self._model, "backbone.style") is _ABSENT:
-            self._assume("stride in the 3x3 convolution (style)", "pytorch")
+            self.assume("stride in the 3x3 convolution (style)", "pytorch")
 
     def _tests(self) -> Mapping[str, Any]:
         for where in (self._model.get("test_cfg"), self._config.get("test_cfg")):
@@ -172,17 +159,11 @@ class Facts:
 
     def _test(self, path: str, default: Any) -> Any:
         value = self._value(self._tests(), path)
-        return self._assume(f"test_cfg.{path}", default) if value is _ABSENT else value
+        return self.assume(f"test_cfg.{path}", default) if value is _ABSENT else value
 
     def _ask(self, path: str, default: Any, words: str) -> Any:
         value = self._value(self._model, path)
-        return self._assume(words, default) if value is _ABSENT else value
-
-    def _assume(self, words: str, value: Any) -> Any:
-        note = f"{words}: {value}"
-        if note not in self._assumed:
-            self._assumed.append(note)
-        return value
+        return self.assume(words, default) if value is _ABSENT else value
 
     @staticmethod
     def _value(where: Any, path: str) -> Any:

@@ -3,7 +3,7 @@
 | theirs | ours |
 |---|---|
 | `backbone.layer2.0.conv2.weight` | `backbone.body.layer2.0.conv2.weight` |
-| `backbone.layer2.0.context_block.*`, `.nonlocal_block.*` | `backbone.body.layer2.0.context.*` |
+| `backbone.layer2.0.context_block.*` and other plugins | `backbone.body.layer2.0.context.*`, see `plugins` |
 | `neck.lateral_convs.I` | `backbone.fpn.inner_blocks.I.0` |
 | `neck.fpn_convs.I` | `backbone.fpn.layer_blocks.I.0`, those beyond the laterals `extra_blocks.p6`, `.p7` |
 | `rpn_head.*` | `rpn.head.*` |
@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
+from gcnet.checkpoints import plugins
 from gcnet.checkpoints.errors import CheckpointError
 from gcnet.rewrites.errors import some
 
@@ -62,30 +64,6 @@ _PLAIN_UNIT = re.compile(
     r"|(?:bn\d|downsample\.1)\.(?:weight|bias|running_mean|running_var|num_batches_tracked))"
 )
 
-# Inside a block; the layers there are 1x1 convolutions and maps of one position, ours are linear layers and vectors.
-_BLOCK = {
-    "context_block": {
-        "conv_mask": "key",
-        "channel_add_conv.0": "add.reduce",
-        "channel_add_conv.1": "add.norm",
-        "channel_add_conv.3": "add.expand",
-        "channel_mul_conv.0": "scale.reduce",
-        "channel_mul_conv.1": "scale.norm",
-        "channel_mul_conv.3": "scale.expand",
-    },
-    "nonlocal_block": {
-        "theta.conv": "theta",
-        "phi.conv": "phi",
-        "phi.0.conv": "phi",
-        "g.conv": "g",
-        "g.0.conv": "g",
-        "conv_out.conv": "out",
-        "conv_out.bn": "norm",
-        "concat_project.conv": "concat",
-    },
-}
-_BLOCK_KEY = re.compile(r"(layer\d+\.\d+)\.(context_block|nonlocal_block)\.(.+)\.(\w+)")
-
 
 def is_mmdet(keys: Mapping[str, object]) -> bool:
     """Whether these are names of an mmdet detector."""
@@ -99,39 +77,43 @@ def is_background_first(keys: Mapping[str, object]) -> bool:
     return any(pattern.match(key) for key in keys)
 
 
-def subsampled_stages(keys: Mapping[str, object]) -> set[str]:
-    """The stages ("c2" to "c5") whose non-local blocks pool keys and values: their layers sit in a Sequential."""
-    found = (re.search(r"backbone\.layer(\d)\.\d+\.nonlocal_block\.g\.0\.", key) for key in keys)
-    return {f"c{int(match[1]) + 1}" for match in found if match}
+def subsampled_blocks(keys: Mapping[str, Tensor], config: Mapping[str, Any]) -> set[str]:
+    """The non-local blocks, under our names ("layer3.0.context"), that pool keys and values."""
+    theirs = {key.removeprefix("module."): value for key, value in keys.items()}
+    return plugins.subsampled(theirs, plugins.slots(theirs, config))
 
 
-def translate(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def translate(state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
     """The same tensors under our names, in our shapes (views), in the file's order.
 
     The classes keep their order: 0 to C-1, the background last; files of mmdet 1 have theirs brought into it.
 
     Args:
         state_dict: What mmdet 1 to 3 saved; the tensors may be on the meta device.
+        config: The mmdet config as data, which tells where in a unit a plugin sits; None if there is none.
 
     Raises:
         CheckpointError: names that this table does not know, all of them counted, the first ones listed; two names that
-            mean the same tensor.
+            mean the same tensor; plugins that gcnet does not have.
     """
     theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
     if is_background_first(theirs):
         theirs = _from_version_1(theirs)
+    blocks = plugins.slots(theirs, config or {})
     laterals = len({key.split(".")[2] for key in theirs if key.startswith("neck.lateral_convs.")})
     convs = len({key.split("shared_convs.")[1].split(".")[0] for key in theirs if ".shared_convs." in key})
     ours: dict[str, Tensor] = {}
     unknown: list[str] = []
     for key, value in theirs.items():
         name = _name(key.replace(".conv2_offset.", ".conv2.conv_offset."), laterals, convs)
+        if name is None and (of_block := plugins.translate(key, value, blocks)) is not None:
+            name, value = of_block
         if name is None:
             unknown.append(key)
         elif name in ours:
             raise CheckpointError(f"two tensors of the file stand for {name}; the second is {key}")
         else:
-            ours[name] = _squeezed(name, value)
+            ours[name] = value
     if unknown:
         raise CheckpointError(
             f"{len(unknown)} of {len(theirs)} tensors are of no layer of mmdet that gcnet knows: {some(unknown)}"
@@ -141,7 +123,8 @@ def translate(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _name(key: str, laterals: int, convs: int) -> str | None:
     if key.startswith("backbone."):
-        return _backbone(key.removeprefix("backbone."))
+        key = key.removeprefix("backbone.")
+        return f"backbone.body.{key}" if _PLAIN_UNIT.fullmatch(key) else None
     stage = ""
     if match := re.match(r"roi_head\.(bbox_head|mask_head)\.(?:(\d+)\.)?", key):
         stage = f"stages.{match[2]}." if match[2] else ""
@@ -158,31 +141,12 @@ def _name(key: str, laterals: int, convs: int) -> str | None:
     return None
 
 
-def _backbone(key: str) -> str | None:
-    if match := _BLOCK_KEY.fullmatch(key):
-        unit, block, layer, leaf = match.groups()
-        ours = _BLOCK[block].get(layer)
-        if ours is None:
-            return None
-        return f"backbone.body.{unit}.context." + ("concat_weight" if ours == "concat" else f"{ours}.{leaf}")
-    return f"backbone.body.{key}" if _PLAIN_UNIT.fullmatch(key) else None
-
-
 def _extra_level(name: str, laterals: int) -> str:
     """Output convolutions beyond the lateral ones are P6 and P7: torchvision has them as `extra_blocks`."""
     match = re.match(r"backbone\.fpn\.layer_blocks\.(\d+)\.0\.", name)
     if match is None or int(match[1]) < laterals:
         return name
     return f"backbone.fpn.extra_blocks.p{6 + int(match[1]) - laterals}.{name[match.end() :]}"
-
-
-def _squeezed(name: str, value: Tensor) -> Tensor:
-    """A 1x1 convolution as a linear layer, the norm of a (C, 1, 1) map as that of a vector."""
-    if ".context." not in name:
-        return value
-    if name.endswith(".concat_weight"):
-        return value.flatten()
-    return value.flatten(1) if value.ndim == 4 else value.flatten()
 
 
 def _from_version_1(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -90,8 +90,9 @@ def build_published(path: Path, content: Content) -> Published:
 
 
 def _from_mmdet(content: Content) -> Published:
-    tensors = mmdet.translate(content.tensors)
-    found = architecture_of(tensors, content.config, subsampled=mmdet.subsampled_stages(content.tensors))
+    tensors = mmdet.translate(content.tensors, content.config)
+    subsampled = mmdet.subsampled_blocks(content.tensors, content.config)
+    found = architecture_of(tensors, content.config, subsampled=subsampled)
     source = f"mmdet {content.version or '2 or 3'}"
     if mmdet.is_background_first(content.tensors):
         source = f"mmdet {content.version or '1'} (background first, as in the GCNet repository of 2019)"

@@ -14,10 +14,11 @@ from torchvision.models import resnet
 from gcnet.checkpoints.blocks import block_of
 from gcnet.checkpoints.errors import CheckpointError
 from gcnet.checkpoints.facts import Facts
+from gcnet.checkpoints.plugins import SLOTS
 from gcnet.models.detection.backbone import RESNETS
 
 _UNIT = re.compile(r"backbone\.body\.layer([1-4])\.(\d+)\.")
-_CONTEXT = re.compile(r"backbone\.body\.layer([1-4])\.(\d+)\.context\.(.+)")
+_BLOCK = re.compile(rf"backbone\.body\.layer([1-4])\.(\d+)\.({'|'.join(SLOTS.values())})\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ def architecture_of(
         state_dict: Tensors under our names (`translate`); they may be on the meta device.
         config: The mmdet config as data (`parse_config`); {} if there is none.
         preset: "mmdet", or "torchvision" for a file of torchvision.
-        subsampled: Stages whose non-local blocks are sub-sampled, as mmdet's own names tell (`subsampled_stages`).
+        subsampled: Non-local blocks ("layer3.0.context") that pool keys and values, as mmdet's own names tell
+            (`subsampled_blocks`).
 
     Raises:
         CheckpointError: tensors or settings that no detector of `create_detector` has.
     """
     assumed: list[str] = []
-    facts = Facts(config, assumed, subsampled)
+    facts = Facts(config, assumed)
     kind = _kind(state_dict)
     detector: dict[str, Any] = {"name": "", "num_classes": _classes(state_dict, kind, preset), "preset": preset}
     trunk, shape = _trunk(state_dict)
@@ -69,7 +71,7 @@ def architecture_of(
         detector["norm"] = "group"
     elif preset == "torchvision" and "backbone.body.bn1.num_batches_tracked" not in state_dict:
         detector["norm"] = "frozen"
-    inserts = _inserts(state_dict, facts)
+    inserts = _inserts(state_dict, facts, set(subsampled))
     return Architecture(detector, inserts, _deform(state_dict, facts), assumed, facts.is_bgr)
 
 
@@ -140,19 +142,18 @@ def _widths(state: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
     return found
 
 
-def _inserts(state: Mapping[str, Tensor], facts: Facts) -> list[dict[str, Any]]:
+def _inserts(state: Mapping[str, Tensor], facts: Facts, subsampled: set[str]) -> list[dict[str, Any]]:
     """One call of insert for each kind of block, with all stages that have it in the same units."""
-    blocks: dict[tuple[int, int], dict[str, tuple[int, ...]]] = defaultdict(dict)
+    blocks: dict[tuple[int, int, str], dict[str, tuple[int, ...]]] = defaultdict(dict)
     for key, value in state.items():
-        if match := _CONTEXT.fullmatch(key):
-            blocks[int(match[1]), int(match[2])][match[3]] = tuple(value.shape)
+        if match := _BLOCK.fullmatch(key):
+            blocks[int(match[1]), int(match[2]), match[3]][match[4]] = tuple(value.shape)
     where: dict[tuple[str, str], list[int]] = defaultdict(list)  # (options, stage) -> units
     options_of: dict[str, dict[str, Any]] = {}
-    for (layer, unit), shapes in sorted(blocks.items()):
-        options = block_of(shapes, f"c{layer + 1}", facts)
+    for (layer, unit, slot), shapes in sorted(blocks.items()):
+        options = block_of(shapes, f"c{layer + 1}", slot, facts, f"layer{layer}.{unit}.{slot}" in subsampled)
         options_of[repr(options)] = options
         where[repr(options), f"c{layer + 1}"].append(unit)
-        _check_place(state, layer, unit, shapes)
     calls: dict[tuple[str, str], list[str]] = defaultdict(list)  # (options, units) -> stages
     for (options, stage), units in where.items():
         count = len({m[2] for key in state if (m := _UNIT.match(key)) and m[1] == str(int(stage[1]) - 1)})
@@ -162,18 +163,6 @@ def _inserts(state: Mapping[str, Tensor], facts: Facts) -> list[dict[str, Any]]:
         | {"stages": stages, "where": "all" if units == "all" else [int(n) for n in units.strip("[]").split(",")]}
         for (options, units), stages in calls.items()
     ]
-
-
-def _check_place(state: Mapping[str, Tensor], layer: int, unit: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Plugins behind the first or second convolution see fewer channels, under the same names."""
-    last = "conv3" if f"backbone.body.layer{layer}.{unit}.conv3.weight" in state else "conv2"
-    channels = _shape(state, f"backbone.body.layer{layer}.{unit}.{last}.weight")[0]
-    seen = next((shape[-1] for name, shape in shapes.items() if name in ("g.weight", "key.weight")), channels)
-    if seen != channels:
-        raise CheckpointError(
-            f"the block in layer{layer}.{unit} sees {seen} channels, the end of the branch has {channels}: mmdet's "
-            "position 'after_conv1' or 'after_conv2'; gcnet reads 'after_conv3'"
-        )
 
 
 def _deform(state: Mapping[str, Tensor], facts: Facts) -> dict[str, Any] | None:
