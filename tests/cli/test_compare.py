@@ -11,6 +11,7 @@ import gcnet.recipes.compare  # noqa: F401
 from gcnet.cli import app
 from gcnet.recipes import sources
 from gcnet.recipes.folders import check_resumable
+from gcnet.recipes.paper import AXES
 
 compare_module = sys.modules["gcnet.recipes.compare"]
 
@@ -70,6 +71,42 @@ def test_wrong_usage_exits_with_2(words, said, called):
     assert called.settings is None
 
 
+def test_the_blocks_of_old_are_still_the_values_of_the_axis_block(called):
+    invoke("--data", "d", "--axis", "block", "--blocks", "none,se")
+    assert called.options["blocks"] == ["none", "se"]
+    invoke("--data", "d", "--axis", "block")
+    assert called.options["blocks"] is called.options["values"] is None
+
+
+@pytest.mark.filterwarnings("default::gcnet.recipes.detection_settings.SettingsWarning")
+def test_detectors_have_the_published_training(called):
+    result = invoke(
+        *(
+            "--data",
+            "d",
+            "--task",
+            "segment",
+            "--axis",
+            "reduction",
+            "--setting",
+            'detector_options={"norm": "frozen"}',
+        ),
+        *("--setting", "scales=[48, 64]"),
+    )
+    assert "note: lr: 0.02 is for 16 images in a step; for 2 it is scaled to 0.0025" in result.output
+    settings = called.settings
+    assert (settings.model, settings.epochs, settings.schedule) == ("maskrcnn_resnet50_fpn", 12, "steps")
+    assert (settings.detector_options, settings.scales, settings.block) == ({"norm": "frozen"}, (48, 64), None)
+
+
+def test_the_help_names_the_ablations_of_the_paper(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = " ".join(invoke("--help").output.replace("│", " ").split())
+    for axis in AXES:
+        assert axis in text
+    assert "gcnet compare --data DIR --model resnet50 --axis reduction" in text
+
+
 def test_ctrl_c_says_how_to_go_on(monkeypatch):
     def interrupted(settings, **options):
         raise KeyboardInterrupt
@@ -92,3 +129,18 @@ def test_a_comparison_ends_with_its_table_and_files(tmp_path, monkeypatch):
     assert "×" in result.output
     assert "single seed" in result.output
     assert f"{tmp_path / 'compare'}: report.html" in result.output
+    assert "beside the paper" not in result.output
+
+
+def test_an_ablation_of_the_paper_ends_with_its_figures(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sources, "SCENE_COUNTS", {"train": 16, "val": 8, "test": 8})
+    result = invoke(
+        *("--data", "cue", "--task", "scenes", "--model", "scenes", "--axis", "block", "--values", "none,gc+1"),
+        *("--seeds", "1", "--epochs", "1", "--batch-size", "16", "--runs", str(tmp_path)),
+    )
+    assert result.exit_code == 0, result.output
+    table = result.output.split("beside the paper")[1]
+    assert "38.1 / 34.9 (r)" in table
+    assert "+0.9 / +1.1" in table
+    assert "recalled from the paper, not verified" in table

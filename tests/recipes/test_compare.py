@@ -11,6 +11,9 @@ import pytest
 from gcnet.recipes import Settings, sources
 from gcnet.recipes.compare import compare
 from gcnet.recipes.folders import RunError
+from gcnet.recipes.paper import AXES, NONE
+from gcnet.recipes.report.paper import paper_table
+from tests.recipes.detection import tiny_settings, write_discs
 
 compare_module = __import__("sys").modules["gcnet.recipes.compare"]
 QUICK = {"progress": False, "cost_rounds": 1}
@@ -176,8 +179,10 @@ def test_when_every_run_fails_the_first_reason_is_said(tmp_path, monkeypatch):
 
 
 def test_a_wrong_option_is_found_before_any_training(tmp_path, trainings):
-    with pytest.raises(TypeError, match="has no option 'colour'"):
+    with pytest.raises(ValueError, match="axis='colour' is unknown; use one of block, position"):
         compare(scenes(tmp_path, block="gc"), axis="colour", values=["red"], seeds=1, **QUICK)
+    with pytest.raises(ValueError, match="reduction='many' is not allowed; give a positive int"):
+        compare(scenes(tmp_path), axis="reduction", values=["many"], seeds=1, **QUICK)
     with pytest.raises(ValueError, match="block 'gcc' is unknown"):
         compare(scenes(tmp_path), blocks=("none", "gcc"), seeds=1, **QUICK)
     with pytest.raises(ValueError, match="seeds=0: allowed are whole numbers from 1"):
@@ -191,6 +196,59 @@ def test_an_option_is_an_axis_too(tmp_path):
     assert [row.label for row in found.rows] == ["none", "reduction=2", "reduction=16"]
     assert found.rows[1].added_parameters > found.rows[2].added_parameters > 0
     assert (tmp_path / "axis" / "reduction-16" / "seed0" / "model.safetensors").exists()
+
+
+def test_an_ablation_of_the_paper_has_its_figures_beside(tmp_path):
+    found = compare(scenes(tmp_path), axis="pool-fusion", values=["average+scale", "average+add"], seeds=1, **QUICK)
+    assert [row.label for row in found.rows] == ["none", "average+scale", "average+add"]
+    none, scale, add = csv.DictReader((found.folder / "comparison.csv").read_text().splitlines())
+    assert (none["paper_coco_mask_rcnn_r50_box_AP"], none["paper_coco_mask_rcnn_r50_box_AP_source"]) == ("37.2", "s")
+    assert (scale["paper_coco_mask_rcnn_r50_mask_AP"], scale["paper_parameters"]) == ("34.7", "2507392")
+    assert (add["paper_coco_mask_rcnn_r50_box_AP"], add["paper_coco_mask_rcnn_r50_box_AP_source"]) == ("", "")
+    page = found.page.read_text(encoding="utf-8")
+    text = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    assert "paper: Mask R-CNN R50 on COCO, box / mask AP" in text
+    assert "38.2 / 34.7 (d) +1.0 / +0.9" in text
+    assert "– –" in text  # of average+add no AP is known
+    assert "(d) derived from the paper" in text
+    assert "ImageNet, top-1" not in text  # scenes are no photographs
+
+
+def test_a_comparison_that_is_none_of_the_paper_s_does_not_show_the_paper(finished):
+    folder, found = finished
+    assert found.published == {}
+    assert "paper" not in found.page.read_text(encoding="utf-8")
+    assert "paper" not in (folder / "c" / "comparison.csv").read_text()
+
+
+def test_blocks_of_classifiers_have_the_paper_s_imagenet_figures_too(finished):
+    published = {"none": NONE, "gc": AXES["block"]["gc+all"].published}
+    classified = replace(finished[1], settings=Settings(data="d"), axis="block", published=published)
+    table = paper_table(classified)
+    assert table.columns[4] == "paper: ResNet-50 on ImageNet, top-1"
+    assert [row[4] for row in table.rows] == ["76.9 (r)", "77.7 (s)"]
+    assert len(paper_table(replace(classified, axis="reduction")).columns) == len(table.columns) - 1
+
+
+def test_detectors_are_compared_by_their_average_precision(tmp_path):
+    data = write_discs(tmp_path / "discs", (("train", 2), ("val", 2)))
+    found = compare(
+        tiny_settings(data, tmp_path, block=None, stages=None, block_options={}, epochs=1),
+        axis="stages",
+        values=["c5"],
+        seeds=1,
+        **QUICK,
+    )
+    c5 = found.rows[1]
+    assert (found.metric, found.split, c5.label) == ("mask_AP", "val", "stages=c5")
+    assert 0 <= c5.accuracies[0] <= 1
+    # two blocks of 64 channels, reduction 16, in a ResNet-18 an eighth as wide
+    assert c5.added_parameters == 2 * (65 + 2 * 64 * 4 + 4 + 64 + 2 * 4)
+    assert c5.added_macs > 0
+    page = found.page.read_text(encoding="utf-8")
+    assert "Mask AP on the validation part" in page
+    assert "of backbone and pyramid on one image" in page
+    assert "1,586,307 (d)" in page
 
 
 def test_missing_drawing_packages_are_said_before_training(tmp_path, monkeypatch, trainings):

@@ -55,9 +55,73 @@ def test_what_makes_no_comparison_is_said():
         make_variants(BASE, blocks=("gc", "gc"), axis=None, values=None)
     with pytest.raises(ValueError, match="'reduction=4' is there twice"):
         make_variants(BASE, blocks=(), axis="reduction", values=[4, 4])
-    with pytest.raises(ValueError, match="axis='reduction' needs values"):
-        make_variants(BASE, blocks=(), axis="reduction", values=None)
+    with pytest.raises(ValueError, match="axis='hidden' needs values"):
+        make_variants(BASE, blocks=(), axis="hidden", values=None)
     with pytest.raises(ValueError, match=r"values=\[4\] needs axis"):
         make_variants(BASE, blocks=("gc",), axis=None, values=[4])
-    with pytest.raises(ValueError, match="axis='reduction' varies how a block is put in; name it with block"):
-        make_variants(Settings(data="d"), blocks=(), axis="reduction", values=[4])
+    with pytest.raises(ValueError, match="axis='hidden' varies how a block is put in; name it with block"):
+        make_variants(Settings(data="d"), axis="hidden", values=[4])
+    with pytest.raises(ValueError, match=r"blocks=\['se'\] does not go with axis='reduction'"):
+        make_variants(BASE, blocks=("se",), axis="reduction")
+
+
+def test_an_unknown_axis_or_value_is_told_what_there_is():
+    with pytest.raises(
+        ValueError, match=r"'colour' is unknown; use one of block, .*pool-fusion .*the options of gc: pool,"
+    ):
+        make_variants(BASE, axis="colour", values=["red"])
+    with pytest.raises(
+        ValueError, match=r"values: '4' is none of axis='pool-fusion'; use average\+scale, average\+add"
+    ):
+        make_variants(BASE, axis="pool-fusion", values=[4])
+    with pytest.raises(
+        ValueError, match=r"'gcc' is none of axis='block'; use one of none, nl\+1, .* or a block: gc, snl"
+    ):
+        make_variants(BASE, axis="block", values=["gcc"])
+    with pytest.raises(ValueError, match="axis='stages': the scenes model has no stages; use block, bottleneck"):
+        make_variants(Settings(data="cue", task="scenes", model="scenes"), axis="stages")
+
+
+def test_an_axis_of_the_paper_has_its_rows_and_its_block():
+    none, four, *_, thirty_two = make_variants(Settings(data="d"), axis="reduction")
+    assert (none.label, none.settings.block) == ("none", None)
+    assert (four.label, four.folder, four.settings.block) == ("reduction=4", "reduction-4", "gc")
+    assert four.settings.block_options == {"reduction": 4}  # a number, as a run of `--values 4` has it
+    assert thirty_two.settings.block_options == {"reduction": 32}
+    assert _labels(make_variants(Settings(data="d"), axis="stages", values=["c5", "c2"])) == [
+        *("none", "stages=c5", "stages=c2")
+    ]
+    assert make_variants(Settings(data="d", block="se"), axis="reduction")[1].settings.block == "se"
+
+
+def test_blocks_of_the_paper_stand_where_it_puts_them():
+    variants = {variant.label: variant.settings for variant in make_variants(Settings(data="d"), axis="block")}
+    assert list(variants) == ["none", "nl+1", "snl+1", "gc+1", "gc+all"]
+    assert (variants["gc+1"].block, variants["gc+1"].stages, variants["gc+1"].where) == ("gc", ("c4",), "before_last")
+    assert variants["nl+1"].block_options == {"subsample": "before"}
+    assert (variants["gc+all"].stages, variants["gc+all"].where) == (None, None)
+
+
+def test_in_the_scenes_one_block_is_one_spot():
+    scenes = Settings(data="cue", task="scenes", model="scenes")
+    variants = {variant.label: variant.settings for variant in make_variants(scenes, axis="block")}
+    assert (variants["nl+1"].at, variants["nl+1"].stages, dict(variants["nl+1"].block_options)) == ("spots.1", None, {})
+    assert variants["gc+all"].at is None
+
+
+def test_the_paper_s_figures_stand_only_at_its_own_rows():
+    def box(settings, **what):
+        return [variant.published and variant.published.box_ap for variant in make_variants(settings, **what)]
+
+    plain = Settings(data="d")
+    assert box(plain, axis="reduction", values=[4, 2]) == [37.2, 39.9, None]
+    assert box(plain, axis="block", values=["se", "gc+all"]) == [None, 39.4]
+    assert box(plain) == [None] * 5
+    gate = Settings(data="d", block="gc", block_options={"gate": "sigmoid"})
+    assert box(gate, axis="pool-fusion", values=["average+scale"]) == [37.2, 38.2]
+    for other in (
+        Settings(data="d", block="se"),
+        Settings(data="d", block="gc", stages=("c4",)),
+        Settings(data="d", block="gc", block_options={"norm": False}),
+    ):
+        assert box(other, axis="reduction", values=[4]) == [37.2, None]

@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gcnet.analysis.intervals import Median, median_interval
 from gcnet.analysis.observe import observe
@@ -108,9 +109,7 @@ def _inference(model: nn.Module, images: Tensor) -> None:
 
 def _training_step(model: nn.Module, images: Tensor) -> None:
     model.zero_grad(set_to_none=True)
-    outputs = model(images)
-    tensors = outputs if isinstance(outputs, tuple | list) else [outputs]
-    torch.stack([tensor.float().square().mean() for tensor in tensors]).sum().backward()
+    torch.stack([tensor.float().square().mean() for tensor in tree_leaves(model(images))]).sum().backward()
     _synchronize(images)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gcnet.cli.options import BLOCK_PANEL, Stages, Weights, named_values
-from gcnet.recipes.settings import Settings
+from gcnet.recipes.detection_settings import detection_settings
+from gcnet.recipes.settings import DETECTION, Settings
 
 if TYPE_CHECKING:
     from gcnet.recipes.comparison import Comparison
@@ -22,10 +23,15 @@ _OTHERS = tuple(name for name in _DEFAULTS if name not in ("data", "block", "blo
 def compare(
     context: typer.Context,
     data: Annotated[
-        str, typer.Option(help="Folder or CSV of images; for --task scenes: cue, mirror, cue/fashion, ...")
+        str,
+        typer.Option(
+            help="Folder or CSV of images; of COCO or VOC for objects; for scenes: cue, mirror, cue/fashion ..."
+        ),
     ],
-    task: Annotated[str, typer.Option(help="classify or scenes.")] = _DEFAULTS["task"],
-    model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, or scenes.")] = _DEFAULTS["model"],
+    task: Annotated[str, typer.Option(help="classify, detect, segment or scenes.")] = _DEFAULTS["task"],
+    model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, a detector, or scenes.")] = _DEFAULTS[
+        "model"
+    ],
     weights: Weights = None,
     blocks: Annotated[
         str, typer.Option(help="Names from `gcnet blocks`; none: no block.", rich_help_panel=_WHAT)
@@ -33,15 +39,20 @@ def compare(
     axis: Annotated[
         str | None,
         typer.Option(
-            help="Instead of blocks: an option of --block, or stages, at, where, position.", rich_help_panel=_WHAT
+            help="Instead of blocks an ablation of the paper, with its figures beside yours: block, position, stages, "
+            "bottleneck, reduction or pool-fusion. Or at, where, or an option of --block.",
+            rich_help_panel=_WHAT,
         ),
     ] = None,
     values: Annotated[
-        str | None, typer.Option(help="Values on the axis: 4,8,16 or c4,c3+c4+c5.", rich_help_panel=_WHAT)
+        str | None,
+        typer.Option(
+            help="Values on the axis, such as 4,8,16 or c4,c3+c4+c5; else the paper's.", rich_help_panel=_WHAT
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many, from --seed on.", rich_help_panel=_WHAT)] = 3,
     block: Annotated[
-        str | None, typer.Option(help="The block that --axis varies.", rich_help_panel=BLOCK_PANEL)
+        str | None, typer.Option(help="The block that --axis varies; else gc.", rich_help_panel=BLOCK_PANEL)
     ] = None,
     stages: Stages = None,
     option: Annotated[
@@ -73,7 +84,9 @@ def compare(
 
     gcnet compare --data DIR --model resnet18 --blocks none,se,gc --seeds 3
 
-    gcnet compare --data DIR --model resnet50 --block gc --axis reduction --values 4,8,16,32
+    gcnet compare --data DIR --model resnet50 --axis reduction
+
+    gcnet compare --data DIR --model resnet50 --block gc --axis hidden --values 16,64
     """
     given = {
         key: value
@@ -83,19 +96,19 @@ def compare(
     given |= _settings(setting or [])
     if "stages" in given:
         given["stages"] = tuple(_split(stages or ""))
-    options = named_values(option or [])
-    if axis in (None, "block"):
-        if block is not None:
-            raise typer.BadParameter("goes with --axis; --blocks names the blocks to compare", param_hint="--block")
-        # Place and options are for every block; settings take them only beside one, and the row "none" drops both.
-        block = next((name for name in _split(blocks if axis is None else values or "") if name != "none"), None)
-    shared = Settings(**given, block=block, block_options=options)
-    chosen = None if values is None else [_value(text) for text in _split(values)]
+    chosen_blocks = None if context.get_parameter_source("blocks").name == "DEFAULT" else _split(blocks)  # type: ignore[union-attr]
+    chosen: list[Any] | None = None if values is None else _split(values)
+    if chosen is not None and axis != "block":  # there "none" is the name of a row
+        chosen = [_value(text) for text in chosen]
+    if axis in (None, "block") and block is not None:
+        raise typer.BadParameter("goes with --axis; --blocks names the blocks to compare", param_hint="--block")
+    given |= {"block": block, "block_options": named_values(option or [])}
+    shared = detection_settings(**given) if given.get("task") in DETECTION else Settings(**given)
 
     from gcnet.recipes.compare import compare as run
 
     try:
-        comparison = run(shared, blocks=_split(blocks), axis=axis, values=chosen, seeds=seeds, name=name)
+        comparison = run(shared, blocks=chosen_blocks, axis=axis, values=chosen, seeds=seeds, name=name)
     except KeyboardInterrupt:
         typer.echo("gcnet: interrupted; the same command goes on where it was", err=True)
         raise typer.Exit(1) from None
@@ -112,18 +125,28 @@ def say_comparison(comparison: Comparison, title: str | None = None) -> None:
 
     from gcnet.recipes.comparison import findings
     from gcnet.recipes.report.compared import comparison_table
+    from gcnet.recipes.report.paper import paper_lead, paper_sources, paper_table
 
-    content = comparison_table(comparison)
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
-    for index, column in enumerate(content.columns):
-        table.add_column(column, justify="left" if index == 0 else "right", style="bold" if index == 0 else None)
-    for row in content.rows:
-        table.add_row(*row)
+    def shown(content: Any, title: str | None) -> Table:
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False
+        )
+        for index, column in enumerate(content.columns):
+            table.add_column(column, justify="left" if index == 0 else "right", style="bold" if index == 0 else None)
+        for row in content.rows:
+            table.add_row(*row)
+        return table
+
     console = Console(highlight=False, markup=False)
     console.print()
-    console.print(table)
+    console.print(shown(comparison_table(comparison), title))
     for sentence in findings(comparison):
         console.print(sentence)
+    if comparison.published:
+        console.print()
+        console.print(shown(paper_table(comparison), "beside the paper"))
+        console.print(paper_lead(comparison))
+        console.print(paper_sources(comparison), style="dim")
 
 
 def _split(text: str) -> list[str]:

@@ -8,23 +8,25 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
 from rich.markup import escape
+from torch import nn
 
 from gcnet.analysis.cost import count_macs, count_parameters, time_side_by_side
 from gcnet.checkpoints.atomic import write_text
 from gcnet.models.create import example_input
 from gcnet.recipes import folders
 from gcnet.recipes.comparison import Comparison, Cost, Failure, Result, make_rows, run_table, to_csv
+from gcnet.recipes.detectors import sizes_of
 from gcnet.recipes.evaluate import evaluate
 from gcnet.recipes.report import require_report
 from gcnet.recipes.report.compared import save_report
 from gcnet.recipes.settings import Settings, SettingsError
 from gcnet.recipes.train import prepare, train
-from gcnet.recipes.variants import Variant, make_variants
+from gcnet.recipes.variants import NONE, Variant, make_variants
 from gcnet.tasks import TASKS
 
 COST_BATCH = 32
@@ -33,7 +35,7 @@ COST_BATCH = 32
 def compare(
     settings: Settings,
     *,
-    blocks: Sequence[str] = ("none", "se", "snl", "gc", "nl"),
+    blocks: Sequence[str] | None = None,
     axis: str | None = None,
     values: Sequence[Any] | None = None,
     seeds: int | Sequence[int] = 3,
@@ -51,9 +53,12 @@ def compare(
 
     Args:
         settings: what all runs share; `name`, and for a comparison of blocks `block`, are set for each run.
-        blocks: the variants, "none" for the model without a block; the first (or "none") is the yardstick.
-        axis: instead of blocks, an argument of `insert` or an option of `settings.block` to vary.
-        values: the values on that axis.
+        blocks: the variants, "none" for the model without a block; the first (or "none") is the yardstick. None for
+            none, se, snl, gc, nl.
+        axis: instead of blocks, what to vary: one of the paper's ablations (block, position, stages, bottleneck,
+            reduction, pool-fusion; its figures are set beside yours), an argument of `insert` or an option of
+            `settings.block`.
+        values: the values on that axis; the paper's if None.
         seeds: how many (`settings.seed`, `settings.seed + 1`, ...), or which.
         name: of the folder under `settings.runs`.
         cost_rounds: rounds in which training steps and inference of all variants are timed side by side.
@@ -90,6 +95,8 @@ def compare(
         try:
             finished = train(run, resume=(run.folder / "settings.json").exists(), progress=progress)
             figures = _figures(run, finished.weights, split)
+            if figures[metric] is None:
+                raise SettingsError(f"data={run.data!r}: no objects in the {split} part, so there is no {metric}")
         except Exception as error:  # whatever one run dies of, the others are worth having
             failures.append(Failure(variant.label, run.seed, f"{type(error).__name__}: {error}"))
             shown.failed(failures[-1].reason)
@@ -103,14 +110,19 @@ def compare(
     labels = [variant.label for variant in variants]
     rows = make_rows(labels, results, costs, metric)
     folder = settings.runs / name
-    comparison = Comparison(folder, settings, metric, split, rows, tuple(results), tuple(failures))
+    published = {variant.label: variant.published for variant in variants if variant.published is not None}
+    if not set(published) - {NONE}:
+        published = {}  # nothing is known but of the model without a block
+    comparison = Comparison(
+        folder, settings, metric, split, rows, tuple(results), tuple(failures), axis=axis, published=published
+    )
     write_text(folder / "comparison.csv", to_csv(comparison.table))
     write_text(folder / "runs.csv", to_csv(run_table(comparison)))
     save_report(comparison)
     return comparison
 
 
-def _prepare(variants: Sequence[Variant]) -> tuple[dict[str, torch.nn.Module], str]:
+def _prepare(variants: Sequence[Variant]) -> tuple[dict[str, nn.Module], str]:
     """Every variant's model, so that a wrong option is found before hours of training; and the split to report."""
     models, splits = {}, ()
     for variant in variants:
@@ -173,8 +185,12 @@ def _figures(run: Settings, weights: Path, split: str) -> dict[str, Any]:
     return evaluate(run.folder, split=split)
 
 
-def _costs(models: Mapping[str, torch.nn.Module], settings: Settings, *, rounds: int, budget: float) -> dict[str, Cost]:
+def _costs(models: Mapping[str, nn.Module], settings: Settings, *, rounds: int, budget: float) -> dict[str, Cost]:
+    parameters = {label: count_parameters(model) for label, model in models.items()}
     images = example_input(next(iter(models.values())))
+    if settings.detects:  # what comes behind backbone and pyramid depends on what is in the images
+        models = {label: cast(nn.Module, model.backbone) for label, model in models.items()}
+        images = torch.zeros(1, 3, *(-(-side // 32) * 32 for side in sizes_of(settings)))
     macs = {label: count_macs(model, images) for label, model in models.items()}
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -183,7 +199,4 @@ def _costs(models: Mapping[str, torch.nn.Module], settings: Settings, *, rounds:
     batch = torch.rand(size, generator=torch.Generator().manual_seed(0)).to(device).contiguous(memory_format=layout)
     training = time_side_by_side(placed, batch, training=True, rounds=rounds, budget=budget)
     inference = time_side_by_side(placed, batch, rounds=rounds, budget=budget)
-    return {
-        label: Cost(count_parameters(model), macs[label], training[label], inference[label])
-        for label, model in placed.items()
-    }
+    return {label: Cost(parameters[label], macs[label], training[label], inference[label]) for label in placed}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gcnet.analysis.cost import Timing
 from gcnet.analysis.intervals import Mean, mean_interval
+from gcnet.recipes.paper import Published
 from gcnet.recipes.settings import Settings
 
 
@@ -61,7 +62,8 @@ class Row:
 class Comparison:
     """All that a comparison found; `rows[0]` is what the others are compared with.
 
-    `metric` is the headline figure of the task, `split` what it was measured on.
+    `metric` is the headline figure of the task, `split` what it was measured on, `axis` what was varied if not the
+    block; `published` has the paper's figures of the rows that are among its ablations.
     """
 
     folder: Path
@@ -71,6 +73,8 @@ class Comparison:
     rows: tuple[Row, ...]
     results: tuple[Result, ...]
     failures: tuple[Failure, ...]
+    axis: str | None = None
+    published: Mapping[str, Published] = field(default_factory=dict)
 
     @property
     def page(self) -> Path:
@@ -82,7 +86,9 @@ class Comparison:
     @property
     def table(self) -> list[dict[str, Any]]:
         """One dict per row with unrounded numbers: the content of `comparison.csv`."""
-        return [_flat(row) for row in self.rows]
+        return [
+            _flat(row) | (_flat_published(self.published.get(row.label)) if self.published else {}) for row in self.rows
+        ]
 
 
 def make_rows(
@@ -200,4 +206,12 @@ def _flat(row: Row) -> dict[str, Any]:
             f"{name}_ratio_low": timing.ratio.low,
             f"{name}_ratio_high": timing.ratio.high,
         }
+    return flat
+
+
+def _flat_published(published: Published | None) -> dict[str, Any]:
+    """The paper's columns; all are empty in a row that the paper does not have."""
+    flat: dict[str, Any] = {}
+    for name, (value, source) in (published or Published()).figures.items():
+        flat |= {f"paper_{name}": value, f"paper_{name}_source": None if value is None else source}
     return flat

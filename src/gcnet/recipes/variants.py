@@ -7,78 +7,160 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gcnet.blocks.catalogue import block_options, list_blocks
+from gcnet.recipes.paper import AXES, ONE, Published, Row
+from gcnet.recipes.paper import NONE as PAPER_NONE
 from gcnet.recipes.settings import Settings
 
 NONE = "none"
+BLOCKS = (NONE, "se", "snl", "gc", "nl")  # compared where nothing else is asked for
 _PLACES = ("stages", "at", "where", "position")  # arguments of insert; every other axis is an option of the block
+_IN_STAGES = ("stages", "where", "position")
+_NAMED = ("block", "bottleneck", "pool-fusion")  # axes whose values are names of rows; of the others they are values
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of a comparison: its label, the name of its folder, and the settings all its runs share."""
+    """One row of a comparison: its label, the name of its folder, the settings all its runs share, the paper's row."""
 
     label: str
     folder: str
     settings: Settings
+    published: Published | None = None
 
 
 def make_variants(
-    settings: Settings, *, blocks: Sequence[str], axis: str | None, values: Sequence[Any] | None
+    settings: Settings,
+    *,
+    blocks: Sequence[str] | None = None,
+    axis: str | None = None,
+    values: Sequence[Any] | None = None,
 ) -> tuple[Variant, ...]:
     """The rows of a comparison; the first one is what the others are compared with.
 
     Args:
-        settings: what all rows share.
-        blocks: names of blocks, "none" for the model as it is; used when `axis` is None or "block". "none" goes first.
-        axis: "block", an argument of `insert` (stages, at, where, position) or an option of `settings.block`. For an
-            axis other than "block" a row "none", the model without the block, is put first.
-        values: the values on the axis.
+        settings: what all rows share. The block that an axis varies is `settings.block`; on the paper's axes GC
+            unless another is given.
+        blocks: names of blocks, "none" for the model as it is, which goes first; used when `axis` is None, and as the
+            values of the axis "block".
+        axis: one of the paper's ablations (`gcnet.recipes.paper.AXES`), an argument of `insert` (stages, at, where,
+            position) or an option of the block. Unless the axis is "block", a row "none", the model without the
+            block, is put first.
+        values: the values on the axis; on one of the paper's axes those of the paper if None.
 
     Raises:
-        ValueError: no values, a value twice, values without an axis, an axis without a block.
+        ValueError: an unknown axis or value, no values, a value twice, values without an axis, an axis without a block.
     """
-    if axis is None or axis == "block":
-        if axis is None and values is not None:
+    if axis is None:
+        if values is not None:
             raise ValueError(f"values={list(values)!r} needs axis, the name of what takes these values")
-        names = [str(value) for value in (blocks if values is None else values)]
-        ordered = sorted(names, key=lambda name: name != NONE)
-        variants = [_without_block(settings) if name == NONE else _with_block(settings, name) for name in ordered]
+        variants = [_with_block(settings, str(name)) for name in (BLOCKS if blocks is None else blocks)]
+    elif axis == "block":
+        chosen = values if values is not None else blocks if blocks is not None else list(AXES[axis])
+        variants = [_of_blocks(settings, str(value)) for value in chosen]
     else:
-        if settings.block is None:
-            raise ValueError(f"axis={axis!r} varies how a block is put in; name it with block (such as block='gc')")
-        variants = [_without_block(settings), *(_at_value(settings, axis, value) for value in values or ())]
-        if not values:
+        if blocks:
+            raise ValueError(f"blocks={list(blocks)!r} does not go with axis={axis!r}; its block is named by block")
+        settings = _varied(settings, axis)
+        chosen = list(AXES[axis]) if values is None and axis in AXES else values
+        if not chosen:
             raise ValueError(f"axis={axis!r} needs values, such as values=[4, 8, 16]")
+        variants = [_with_block(settings, NONE), *(_at_value(settings, axis, value) for value in chosen)]
     if not variants:
         raise ValueError("blocks is empty; name at least one block, or 'none'")
+    variants.sort(key=lambda variant: variant.label != NONE)
     folders = [variant.folder for variant in variants]
     twice = next((variant.label for variant in variants if folders.count(variant.folder) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice!r} is there twice; name every block or value once")
-    return tuple(variants)
+    if axis not in AXES:
+        return tuple(variants)
+    return tuple(replace(variant, published=_published(variant, axis)) for variant in variants)
 
 
-def _without_block(settings: Settings) -> Variant:
-    plain = replace(settings, block=None, stages=None, at=None, where=None, position=None, block_options={})
-    return Variant(NONE, NONE, plain)
+def _varied(settings: Settings, axis: str) -> Settings:
+    """The settings with the block that the axis varies."""
+    block = settings.block if settings.block is not None or axis not in AXES else "gc"
+    if block is None and (axis in _PLACES or any(axis in _options(name) for name in list_blocks())):
+        raise ValueError(f"axis={axis!r} varies how a block is put in; name it with block (such as block='gc')")
+    options = _options(block) if block is not None else ()
+    if axis not in (*AXES, *_PLACES, *options):
+        own = f"; the options of {block}: {', '.join(options)}" if options else "; an option of the block"
+        places = ", ".join(name for name in _PLACES if name not in AXES)
+        raise ValueError(
+            f"axis={axis!r} is unknown; use one of {', '.join(AXES)} (ablations of the paper); {places} (places){own}"
+        )
+    if settings.task == "scenes" and axis in _IN_STAGES:
+        fit = ", ".join(name for name in AXES if name not in _IN_STAGES)
+        raise ValueError(f"axis={axis!r}: the scenes model has no stages; use {fit}, at, or an option of the block")
+    return replace(settings, block=block)
+
+
+def _options(block: str) -> tuple[str, ...]:
+    return tuple(name for name in block_options(block) if name not in ("device", "dtype"))
 
 
 def _with_block(settings: Settings, name: str) -> Variant:
+    """The model with the block where the settings put it, or without any."""
+    if name == NONE:
+        plain = replace(settings, block=None, stages=None, at=None, where=None, position=None, block_options={})
+        return Variant(NONE, NONE, plain)
     return Variant(name, _folder(name), replace(settings, block=name))
 
 
+def _of_blocks(settings: Settings, value: str) -> Variant:
+    """A row of the axis "block": one of the paper's, or any block at its own place."""
+    rows = AXES["block"]
+    if value == NONE or (value in list_blocks() and value not in rows):
+        return _with_block(settings, value)
+    if value not in rows:
+        raise ValueError(
+            f"values: {value!r} is none of axis='block'; use one of {', '.join(rows)} (rows of the paper), or a block: "
+            f"{', '.join(list_blocks())}"
+        )
+    return Variant(value, _folder(value), _changed(settings, rows[value]))
+
+
 def _at_value(settings: Settings, axis: str, value: Any) -> Variant:
-    if axis == "stages":
-        value = tuple(value.split("+")) if isinstance(value, str) else tuple(value)
-        text = "+".join(value)
-    else:
-        text = str(value)
-    if axis in _PLACES:
-        changed = replace(settings, **{axis: value})
+    text = "+".join(value) if axis == "stages" and not isinstance(value, str) else str(value)
+    rows = AXES.get(axis, {})
+    if text in rows:
+        changed = _changed(settings, rows[text])
+    elif axis in _NAMED:
+        raise ValueError(f"values: {text!r} is none of axis={axis!r}; use {', '.join(rows)}")
+    elif axis in _PLACES:
+        changed = replace(settings, **{axis: tuple(text.split("+")) if axis == "stages" else value})
     else:
         changed = replace(settings, block_options={**settings.block_options, axis: value})
-    label = f"{axis}={text}"
+    label = text if axis in _NAMED else f"{axis}={text}"
     return Variant(label, _folder(label), changed)
+
+
+def _changed(settings: Settings, row: Row) -> Settings:
+    """The settings of one of the paper's rows; in the scenes model "one block" is the second of its two spots."""
+    place, options = dict(row.place), dict(row.options)
+    if settings.task == "scenes":
+        place = {"at": "spots.1"} if row.place == ONE else {}
+        options.pop("subsample", None)  # its maps are of 4x4 cells, each of which counts
+    block = settings.block if row.block is None else row.block
+    return replace(settings, block=block, block_options={**settings.block_options, **options}, **place)
+
+
+def _published(variant: Variant, axis: str) -> Published | None:
+    """The paper's figures of this row; None where other settings make it another one than the paper's."""
+    if variant.label == NONE:
+        return PAPER_NONE
+    row = AXES[axis].get(variant.label.removeprefix(f"{axis}="))
+    if row is None:
+        return None
+    clean = replace(_with_block(variant.settings, NONE).settings, block="gc")
+    return row.published if _put_in(variant.settings) == _put_in(_changed(clean, row)) else None
+
+
+def _put_in(settings: Settings) -> tuple[Any, ...]:
+    """The block and its place; the gate is left out: the paper's starts at a half, ours as the identity."""
+    options = {name: value for name, value in settings.block_options.items() if name != "gate"}
+    return settings.block, settings.stages, settings.at, settings.where, settings.position, options
 
 
 def _folder(label: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from gcnet.analysis.cost import Timing
-from gcnet.analysis.intervals import Mean
 from gcnet.checkpoints.atomic import write_atomically
 from gcnet.recipes import folders
-from gcnet.recipes.comparison import Comparison, Row, findings, points, run_table
+from gcnet.recipes.comparison import Comparison, Row, findings, run_table
 from gcnet.recipes.report.page import Figure, Section, Table, write_page
+from gcnet.recipes.report.paper import paper_section
 from gcnet.recipes.report.plots import accuracy_plot, draw, time_plot
+from gcnet.recipes.report.texts import cell, gain, milliseconds, percent, ratio, scaled
 
 
 def save_report(comparison: Comparison) -> None:
@@ -19,11 +19,14 @@ def save_report(comparison: Comparison) -> None:
     for name, figure in zip(("accuracy.png", "time.png"), figures, strict=True):
         write_atomically(comparison.folder / name, lambda file, png=figure.light: file.write(png))
     settings = comparison.settings
+    sections = [comparison_section(comparison, "What came out", figures, sentences=findings(comparison))]
+    if comparison.published:
+        sections.append(paper_section(comparison))
     write_page(
         comparison.page,
         title=f"{settings.model} on {settings.data}: {len(comparison.rows)} variants compared",
         lead=_lead(comparison),
-        sections=[comparison_section(comparison, "What came out", figures, sentences=findings(comparison))],
+        sections=sections,
         facts=facts(comparison),
     )
 
@@ -32,7 +35,7 @@ def comparison_section(comparison: Comparison, title: str, figures: list[Figure]
     """Sentences, table, pictures and runs of one comparison."""
     runs = run_table(comparison)
     columns = list(dict.fromkeys(name for run in runs for name in run if name != "folder"))
-    cells = [[_cell(run.get(name)) for name in columns] for run in runs]
+    cells = [[cell(run.get(name)) for name in columns] for run in runs]
     details = Table([name.replace("_", " ") for name in columns], cells)
     return Section(
         title=title,
@@ -73,8 +76,8 @@ def comparison_figures(comparison: Comparison) -> list[Figure]:
     time = draw(lambda theme: time_plot(theme, training, inference))
     several = any(mean.count > 1 for mean in means.values())
     key = "Diamond: mean; dots: seeds; bar: 95 % interval of the mean." if several else "One seed each."
-    said = "; ".join(f"{label} {_percent(mean)}" for label, mean in means.items())
-    times = "; ".join(f"{label} {_ratio(training[label])} and {_ratio(inference[label])}" for label in training)
+    said = "; ".join(f"{label} {percent(mean)}" for label, mean in means.items())
+    times = "; ".join(f"{label} {ratio(training[label])} and {ratio(inference[label])}" for label in training)
     return [
         Figure(key, f"{metric}, percent: {said}", *accuracy),
         Figure(
@@ -115,8 +118,9 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
 
 def _lead(comparison: Comparison) -> str:
     seeds = max(len(row.accuracies) for row in comparison.rows)
+    metric = comparison.metric.replace("_", " ")
     return (
-        f"{comparison.metric.replace('_', ' ').capitalize()} on the {_part(comparison)} part, "
+        f"{metric[:1].upper()}{metric[1:]} on the {_part(comparison)} part, "
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {comparison.settings.epochs} epochs each."
     )
 
@@ -137,47 +141,19 @@ def _reading(comparison: Comparison) -> str:
     else:
         spread = "± is the 95 % interval over seeds; differences are paired by seed."
     first = comparison.rows[0].label
-    return f"{spread} MACs are those of one image; times are multiples of {first}'s, measured side by side."
+    of = "of one image"
+    if comparison.settings.detects:
+        of = "of backbone and pyramid on one image, as are the times"
+    return f"{spread} MACs are those {of}; times are multiples of {first}'s, measured side by side."
 
 
 def _row(row: Row, index: int) -> list[str]:
     return [
         row.label,
-        _percent(row.accuracy) if row.accuracy else "no run finished",
-        _points(row.difference) if row.difference else "",
+        percent(row.accuracy) if row.accuracy else "no run finished",
+        gain(row.difference) if row.difference else "",
         f"{row.cost.parameters:,} in all" if index == 0 else f"{row.added_parameters:+,}",
-        f"{_scaled(row.cost.macs)} in all" if index == 0 else f"+{_scaled(row.added_macs)}",
-        f"{_milliseconds(row.cost.training)}" if index == 0 else _ratio(row.cost.training),
-        f"{_milliseconds(row.cost.inference)}" if index == 0 else _ratio(row.cost.inference),
+        f"{scaled(row.cost.macs)} in all" if index == 0 else f"+{scaled(row.added_macs)}",
+        f"{milliseconds(row.cost.training)}" if index == 0 else ratio(row.cost.training),
+        f"{milliseconds(row.cost.inference)}" if index == 0 else ratio(row.cost.inference),
     ]
-
-
-def _percent(mean: Mean) -> str:
-    spread = "" if mean.half_width is None else f" ± {100 * mean.half_width:.1f}"
-    return f"{100 * mean.value:.1f}{spread}"
-
-
-def _points(mean: Mean) -> str:
-    spread = "" if mean.half_width is None else f" ± {100 * mean.half_width:.1f}"
-    return f"{points(mean.value)}{spread}"
-
-
-def _scaled(macs: int) -> str:
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if macs >= limit:
-            return f"{macs / limit:.3g} {unit}"
-    return str(macs)
-
-
-def _ratio(timing: Timing) -> str:
-    return f"×{timing.ratio.value:.2f} ({timing.ratio.low:.2f}–{timing.ratio.high:.2f})"
-
-
-def _milliseconds(timing: Timing) -> str:
-    return f"{1000 * timing.seconds.value:.1f} ms"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
