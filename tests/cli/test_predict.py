@@ -29,3 +29,12 @@ def test_weights_that_are_none(gcnet_command, photos, tmp_path):
     result = gcnet_command("predict", photos, "--weights", tmp_path / "no.safetensors")
     assert result.exit_code == 1
     assert result.stderr == f"gcnet: there is no file {tmp_path / 'no.safetensors'}\n"
+
+
+def test_attention_is_drawn_beside_the_predictions(gcnet_command, run_folder, photos, tmp_path):
+    out = tmp_path / "out"
+    image = photos / "test" / "red" / "0.png"
+    result = gcnet_command("predict", image, "--weights", run_folder, "--out", out, "--show-attention")
+    assert result.exit_code == 0, result.stderr
+    assert "for each image a picture of the attention" in result.stdout
+    assert {path.name for path in out.iterdir()} == {"predictions.csv", "predictions.json", "0.attention.png"}

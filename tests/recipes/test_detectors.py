@@ -118,7 +118,7 @@ def test_predict_draws_every_image_and_writes_its_objects_beside_it(run, discs, 
         assert drawn.size == (64, 64)
         assert drawn.tobytes() != original.tobytes()
     with Image.open(tmp_path / "out" / "val0.attention.png") as drawn:
-        assert drawn.size == (64, 64)  # one stage with blocks: one map
+        assert drawn.width == 320  # one stage with blocks: one map, enlarged for its caption
     assert not (tmp_path / "out" / "broken.json").exists()
     with pytest.raises(SettingsError, match="say where they go by out"):
         predict(run.folder, image, show_attention=True)

@@ -4,8 +4,10 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import gcnet
 from gcnet.data import read_image
@@ -68,3 +70,32 @@ def test_a_model_of_scenes_does_not_read_photographs(photos, tmp_path):
     gcnet.save_checkpoint(gcnet.create_model("scenes", num_classes=6), tmp_path / "m.safetensors")
     with pytest.raises(SettingsError, match="does not read photographs"):
         predict(tmp_path / "m.safetensors", photos)
+
+
+def test_a_classifier_s_attention_is_drawn_beside_its_predictions(photos, tmp_path):
+    torch.manual_seed(0)
+    model = gcnet.create_model("timm/test_resnet", num_classes=2, block="gc", stages=("c3",), reduction=4)
+    for module in model.modules():  # timm starts the last norm of a branch at zero, which leaves nothing to look at
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(module.weight)
+    record.set_preprocessing(model, record.preprocessing(model) | {"size": [64, 64], "resize": 64})
+    gcnet.save_checkpoint(model, tmp_path / "m.safetensors")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    files = [broken, photos / "test" / "red" / "0.png", photos / "test" / "blue" / "0.png"]
+    results = predict(tmp_path / "m.safetensors", files, out=tmp_path / "out", show_attention=True)
+    assert [entry["error"] is None for entry in results] == [False, True, True]
+    pictures = {path.name: Image.open(path).convert("RGB") for path in (tmp_path / "out").glob("*.png")}
+    assert set(pictures) == {"0.attention.png", "0-2.attention.png"}
+    red, blue = (np.asarray(pictures[name]).reshape(-1, 3).mean(0) for name in ("0.attention.png", "0-2.attention.png"))
+    assert not np.array_equal(red, blue)
+    assert pictures["0.attention.png"].width == 320
+
+
+def test_a_model_without_an_attention_map_cannot_show_one(photos, tmp_path):
+    model = gcnet.create_model("timm/test_resnet", num_classes=2, block="se", stages=("c3",), reduction=4)
+    gcnet.save_checkpoint(model, tmp_path / "m.safetensors")
+    with pytest.raises(SettingsError, match=r"no block of this model has an attention map .*gc, snl, nl, dnl have"):
+        predict(tmp_path / "m.safetensors", photos / "test", out=tmp_path / "out", show_attention=True)
+    with pytest.raises(SettingsError, match="say where they go by out"):
+        predict(tmp_path / "m.safetensors", photos / "test", show_attention=True)

@@ -22,7 +22,7 @@ def predict(
     ] = None,
     threshold: Annotated[float, typer.Option(help="Lowest score of an object.", rich_help_panel=_DETECTORS)] = 0.5,
     show_attention: Annotated[
-        bool, typer.Option("--show-attention", help="Also draw where the blocks look.", rich_help_panel=_DETECTORS)
+        bool, typer.Option("--show-attention", help="Also draw where the context blocks look, into the folder --out.")
     ] = False,
 ) -> None:
     """Name the class of photographs, or find the objects in them.
@@ -51,8 +51,9 @@ def predict(
         kinds = "a picture and a JSON file" + (", a picture of the attention" if show_attention else "")
         console.print(f"written: {out}: for each image {kinds}", highlight=False, soft_wrap=True)
     elif out is not None:
+        kinds = ", for each image a picture of the attention" if show_attention else ""
         console.print(
-            f"written: {out / 'predictions.csv'}, {out / 'predictions.json'}", highlight=False, soft_wrap=True
+            f"written: {out / 'predictions.csv'}, {out / 'predictions.json'}{kinds}", highlight=False, soft_wrap=True
         )
     for entry in broken:
         typer.echo(f"gcnet: {entry['path']}: {entry['error']}", err=True)

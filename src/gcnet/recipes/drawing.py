@@ -1,25 +1,22 @@
-"""Pictures of what a detector found, and of where its context blocks look, by torchvision's drawing functions."""
+"""Pictures of what a detector found: masks by torchvision, boxes and their texts by Pillow."""
 
 from __future__ import annotations
 
-import colorsys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.utils import draw_segmentation_masks
 
-from gcnet.blocks.context import ContextBlock
-
-GOLDEN = 0.618034  # neighbours in a list get hues far from each other
+# Neighbours in the list of objects differ for the colour-blind too (Okabe and Ito 2008, without black).
+COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 
 
 def draw_objects(
-    image: Tensor, boxes: Tensor, texts: Sequence[str], masks: Tensor | None = None, *, alpha: float = 0.4
+    image: Tensor, boxes: Tensor, texts: Sequence[str], masks: Tensor | None = None, *, alpha: float = 0.45
 ) -> Tensor:
-    """The image with boxes, a text at each, and masks in the colour of their box.
+    """The image with boxes, a text at each, and masks in the colour of their box; the first ones are on top.
 
     Args:
         image: uint8 (3, H, W).
@@ -33,74 +30,53 @@ def draw_objects(
     """
     if not len(boxes):
         return image.clone()
-    colours = [_colour(place) for place in range(len(boxes))]
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(boxes))]
     if masks is not None:
-        image = draw_segmentation_masks(image, masks, alpha=alpha, colors=colours)  # type: ignore[arg-type]
-    width = max(1, round(min(image.shape[-2:]) / 250))
-    # a box of no whole pixel cannot be drawn
-    drawn = boxes.round()
-    drawn[:, 2:] = torch.maximum(drawn[:, 2:], drawn[:, :2] + 1)
-    return draw_bounding_boxes(image, drawn, labels=list(texts), colors=colours, width=width)  # type: ignore[arg-type]
+        image = draw_segmentation_masks(image, masks.flip(0), alpha=alpha, colors=colours[::-1])  # type: ignore[arg-type]
+    picture: Image.Image = to_pil_image(image)
+    pen = ImageDraw.Draw(picture)
+    line = max(1, round(min(picture.size) / 200))
+    for box, colour in zip(boxes.tolist()[::-1], colours[::-1], strict=True):
+        left, top = (max(0, round(value)) for value in box[:2])
+        # a box of no whole pixel is drawn as one
+        right, bottom = max(round(box[2]) - 1, left), max(round(box[3]) - 1, top)
+        pen.rectangle((left, top, right, bottom), outline=colour, width=line)
+    font = text_font(picture.size)
+    for box, text, colour in zip(boxes.tolist()[::-1], texts[::-1], colours[::-1], strict=True):
+        _tag(pen, picture.size, box, text, colour, font)
+    return pil_to_tensor(picture)
 
 
-def _colour(place: int) -> tuple[int, int, int]:
-    red, green, blue = colorsys.hsv_to_rgb(place * GOLDEN % 1, 0.9, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
+def text_font(size: tuple[int, int]) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Letters that can be read in a picture of that size."""
+    return ImageFont.load_default(size=max(9, min(32, round(min(size) / 36))))
 
 
-@contextmanager
-def attention_maps(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Inside, every call of a context block with attention puts its map (B, H, W) under the block's name.
+def _tag(
+    pen: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    box: Sequence[float],
+    text: str,
+    colour: tuple[int, int, int],
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+) -> None:
+    """The text on a ground of its box's colour, above the box or, where there is no room, inside."""
+    x0, y0, x1, y1 = pen.textbbox((0, 0), text, font=font)
+    width, height = x1 - x0 + 4, y1 - y0 + 4
+    left = max(0, min(round(box[0]), size[0] - round(width)))
+    above = round(box[1] - height)
+    top = above if above >= 0 else max(0, min(round(box[1]), size[1] - round(height)))
+    pen.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
+    pen.text((left + 2 - x0, top + 2 - y0), text, font=font, fill=ink(colour))
 
-    A map is the softmax over all positions of the map that the block sees (arXiv 1904.11492, eq. 4); with padding,
-    positions of the padding are part of it.
+
+def ink(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever has the higher contrast on that colour (relative luminance of WCAG 2).
+
+    Example:
+        >>> ink((240, 228, 66)), ink((0, 114, 178))
+        ((0, 0, 0), (255, 255, 255))
     """
-    found: dict[str, Tensor] = {}
-
-    def watch(name: str, block: ContextBlock) -> torch.utils.hooks.RemovableHandle:
-        def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            assert block.key is not None
-            logits = torch.einsum("bchw,c->bhw", args[0].float(), block.key.weight[0].float())
-            found[name] = logits.flatten(1).softmax(1).view_as(logits)
-
-        return block.register_forward_pre_hook(note)
-
-    handles = [
-        watch(name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, ContextBlock) and module.key is not None
-    ]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def last_of_stages(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of the maps of equal size (a stage's blocks) the last one."""
-    return {name: maps[name] for name in {tuple(map_.shape[1:]): name for name, map_ in maps.items()}.values()}
-
-
-def draw_attention(image: Tensor, maps: Sequence[Tensor], share: tuple[float, float] = (1.0, 1.0)) -> Tensor:
-    """Copies of the image side by side, each under one map as heat: dark where little is looked at, red where most.
-
-    Args:
-        image: uint8 (3, H, W).
-        maps: (h, w) each.
-        share: of a map's height and width what shows the image; the rest is padding.
-
-    Returns:
-        uint8 (3, H, W * number of maps).
-    """
-    return torch.cat([_heat(image, map_, share) for map_ in maps], dim=-1)
-
-
-def _heat(image: Tensor, map_hw: Tensor, share: tuple[float, float]) -> Tensor:
-    height, width = map_hw.shape
-    seen = map_hw[: max(1, round(height * share[0])), : max(1, round(width * share[1]))]
-    large = F.interpolate(seen[None, None], image.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
-    level = ((large - large.min()) / (large.max() - large.min()).clamp(min=1e-12)).cpu()
-    red, green, blue = 2 * level, 1 - (2 * level - 1).abs(), 1 - 2 * level
-    heat = 255 * torch.stack([red, green, blue]).clamp(0, 1)
-    return (0.5 * image.cpu() + 0.5 * heat).round().to(torch.uint8)
+    red, green, blue = ((value / 255 + 0.055) ** 2.4 / 1.055**2.4 for value in colour)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)

@@ -8,19 +8,22 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
+from gcnet.analysis.attention_grids import picture_of
 from gcnet.checkpoints import load_checkpoint
 from gcnet.checkpoints.atomic import write_text
 from gcnet.data.images import EXTENSIONS, ImageError, read_image
 from gcnet.data.transforms import eval_transform
+from gcnet.recipes.attention_pictures import NO_MAP, attention_maps, draw_attention, last_of_stages
 from gcnet.recipes.evaluate import weights_of
-from gcnet.recipes.predict_objects import predict_objects
+from gcnet.recipes.predict_objects import file_names, predict_objects, write_picture
 from gcnet.recipes.settings import SettingsError
 from gcnet.rewrites import record
 from gcnet.tasks.detect import task_of
@@ -45,8 +48,8 @@ def predict(
         out: a folder that gets `predictions.csv` and `predictions.json`, of a detector for each image a picture (boxes,
             masks, scores) and a JSON file with its name; None to write nothing.
         threshold: of a detector the lowest score that is given out, 0 to 1.
-        show_attention: of a detector with attention blocks also write `NAME.attention.png`, the image under the map of
-            the last block of each stage.
+        show_attention: also write `NAME.attention.png` into `out`, the image (of a classifier as it saw it) under the
+            attention map of the last block of each stage.
         progress: show a progress bar, if the output is a terminal.
 
     Returns:
@@ -56,10 +59,12 @@ def predict(
 
     Raises:
         RunError, CheckpointError: no usable model there.
-        SettingsError: no image found, or a model that does not read photographs.
+        SettingsError: no image found, a model that does not read photographs, or one without an attention map to show.
     """
     if not 0 <= threshold <= 1:
         raise SettingsError(f"threshold={threshold!r}: allowed are scores from 0 to 1")
+    if show_attention and out is None:
+        raise SettingsError("show_attention=True draws pictures; say where they go by out")
     model = load_checkpoint(weights_of(Path(weights))).model
     if task_of(model) is not None:
         return predict_objects(
@@ -71,8 +76,6 @@ def predict(
             show_attention=show_attention,
             progress=progress,
         )
-    if show_attention:
-        raise SettingsError(f"show_attention=True is for detectors; {weights} is a classifier")
     preprocessing = getattr(model, "gcnet_preprocessing", None)
     if preprocessing is None:
         raise SettingsError(f"weights={str(weights)!r} is of a model that does not read photographs")
@@ -84,8 +87,18 @@ def predict(
     starts: Iterable[int] = range(0, len(paths), BATCH)
     if progress and sys.stdout.isatty():
         starts = track(list(starts), "predicting", transient=True)
+    names = file_names(paths)
     for start in starts:
-        results += _predict_batch(model, paths[start : start + BATCH], transform, device)
+        part = slice(start, start + BATCH)
+        with attention_maps(model) if show_attention else nullcontext({}) as maps:
+            entries, seen = _predict_batch(model, paths[part], transform, device)
+        if show_attention and seen is not None:
+            if not maps:
+                raise SettingsError(NO_MAP)
+            files = [Path(out or "") / f"{name}.attention.png" for name in names[part]]
+            good = [file for file, entry in zip(files, entries, strict=True) if entry["error"] is None]
+            _draw_attention(good, seen, maps, preprocessing)
+        results += entries
     if out is not None:
         _write(Path(out), results)
     return results
@@ -106,7 +119,10 @@ def find_images(places: Iterable[str | Path]) -> list[Path]:
 
 
 @torch.inference_mode()
-def _predict_batch(model: nn.Module, paths: list[Path], transform: Any, device: torch.device) -> list[dict[str, Any]]:
+def _predict_batch(
+    model: nn.Module, paths: list[Path], transform: Any, device: torch.device
+) -> tuple[list[dict[str, Any]], Tensor | None]:
+    """An entry for every file, and the images that could be read as the model saw them."""
     results: list[dict[str, Any]] = []
     tensors = []
     for path in paths:
@@ -118,8 +134,9 @@ def _predict_batch(model: nn.Module, paths: list[Path], transform: Any, device: 
         results.append(entry)
     good = [entry for entry in results if entry["error"] is None]
     if not good:
-        return results
-    scores = model(torch.stack(tensors).to(device)).float().softmax(1).cpu()
+        return results, None
+    images = torch.stack(tensors)
+    scores = model(images.to(device)).float().softmax(1).cpu()
     names = getattr(model, "gcnet_classes", None) or [str(index) for index in range(scores.shape[1])]
     for entry, row in zip(good, scores, strict=True):
         values, indices = row.topk(min(5, len(names)))
@@ -128,7 +145,13 @@ def _predict_batch(model: nn.Module, paths: list[Path], transform: Any, device: 
             for value, index in zip(values.tolist(), indices.tolist(), strict=True)
         ]
         entry |= entry["top"][0]
-    return results
+    return results, images
+
+
+def _draw_attention(files: list[Path], images: Tensor, maps: dict[str, Tensor], preprocessing: dict[str, Any]) -> None:
+    for b, (file, image) in enumerate(zip(files, images, strict=True)):
+        own = {name: map_[b] for name, map_ in last_of_stages(maps).items()}
+        write_picture(file, draw_attention(picture_of(image, preprocessing["mean"], preprocessing["std"]), own))
 
 
 def _write(out: Path, results: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from gcnet.checkpoints.atomic import write_atomically, write_text
 from gcnet.data.images import ImageError, read_image
-from gcnet.recipes.drawing import attention_maps, draw_attention, draw_objects, last_of_stages
+from gcnet.recipes.attention_pictures import NO_MAP, attention_maps, draw_attention, last_of_stages
+from gcnet.recipes.drawing import draw_objects
 from gcnet.recipes.settings import SettingsError
 from gcnet.tasks.detect import MASK_THRESHOLD, as_results
 
@@ -33,11 +35,9 @@ def predict_objects(
     progress: bool,
 ) -> list[dict[str, Any]]:
     """The objects in every image; see `gcnet.recipes.predict`."""
-    if show_attention and out is None:
-        raise SettingsError("show_attention=True draws pictures; say where they go by out")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.eval().to(device)
-    names = _file_names(paths)
+    names = file_names(paths)
     results: list[dict[str, Any]] = []
     turn: Any = zip(paths, names, strict=True)
     if progress and sys.stdout.isatty():
@@ -51,10 +51,10 @@ def predict_objects(
             entry["error"] = error.reason
             continue
         entry["height"], entry["width"] = pixels.shape[-2:]
-        with attention_maps(model) as maps:
+        with attention_maps(model) if show_attention else nullcontext({}) as maps:
             found = model([pixels.to(device) / 255])[0]
         if show_attention and not maps:
-            raise SettingsError("show_attention=True: this model has no context block with an attention map")
+            raise SettingsError(NO_MAP)
         kept = {key: value[found["scores"] >= threshold].cpu() for key, value in found.items()}
         entry["objects"] = _objects(kept, classes)
         if out is not None:
@@ -84,7 +84,7 @@ def _objects(found: dict[str, Tensor], classes: Sequence[str] | None) -> list[di
 def _draw(file: Path, pixels: Tensor, found: dict[str, Tensor], objects: list[dict[str, Any]]) -> None:
     texts = [f"{entry['class']} {entry['score']:.2f}" for entry in objects]
     masks = found["masks"][:, 0] >= MASK_THRESHOLD if "masks" in found else None
-    _write(file, draw_objects(pixels, found["boxes"], texts, masks))
+    write_picture(file, draw_objects(pixels, found["boxes"], texts, masks))
 
 
 def _draw_attention(file: Path, pixels: Tensor, maps: dict[str, Tensor], model: nn.Module) -> None:
@@ -93,15 +93,17 @@ def _draw_attention(file: Path, pixels: Tensor, maps: dict[str, Tensor], model: 
     transformed, _ = transform([pixels.to(next(model.parameters()).device) / 255])
     (height, width), (full_height, full_width) = transformed.image_sizes[0], transformed.tensors.shape[-2:]
     share = height / full_height, width / full_width
-    _write(file, draw_attention(pixels, [map_[0] for map_ in last_of_stages(maps).values()], share))
+    first = {name.removeprefix("backbone.body."): map_[0] for name, map_ in last_of_stages(maps).items()}
+    write_picture(file, draw_attention(pixels, first, share))
 
 
-def _write(file: Path, image: Tensor) -> None:
+def write_picture(file: Path, image: Tensor) -> None:
+    """uint8 (3, H, W) as PNG."""
     picture: Image.Image = to_pil_image(image)
     write_atomically(file, lambda target: picture.save(target, format="PNG"))
 
 
-def _file_names(paths: Sequence[Path]) -> list[str]:
+def file_names(paths: Sequence[Path]) -> list[str]:
     """Names for the files written: the images' own without extension, numbered where two have the same."""
     taken: set[str] = set()
     names = []
