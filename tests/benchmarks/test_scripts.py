@@ -29,6 +29,10 @@ APART = {
     "batch_statistics",
     "nuclei",
     "simplify",
+    "query_dependence",
+    "query_dependence_figure",
+    "query_dependence_report",
+    "thresholds",
 }
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 # Of the dependence, which is between 0 (one map for all queries) and 0.5 (maps that share nothing). Provisional: they
 # lie in the gap between the maps of trained non-local blocks on a task that one context solves (0.03 to 0.06) and on
-# one that needs a partner for each position (0.29 to 0.47). A controlled experiment is to calibrate them.
+# one that needs a partner for each position (0.29 to 0.47). `benchmarks/query_dependence.py` calibrates them: its rows
+# in benchmarks/results/query_dependence.json give both, and a test compares them with what stands here.
 THRESHOLDS = {"independent_below": 0.1, "dependent_above": 0.2}
 
 INDEPENDENT = "query-independent: GC would do"

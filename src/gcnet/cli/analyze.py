@@ -15,7 +15,8 @@ def analyze(
         str, typer.Argument(help="Folder of a run, a file of weights, a torchvision classifier, or timm/NAME.")
     ],
     images: Annotated[
-        list[str], typer.Argument(help="Image files, and folders of them; for a model of scenes: cue, mirror, ...")
+        list[str],
+        typer.Argument(help="Image files, and folders of them; for a model of scenes: cue, mirror, twice, ..."),
     ],
     weights: Annotated[str | None, typer.Option(help="For a model given by name: imagenet, or a file.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Look at the first so many images only.")] = None,

@@ -34,7 +34,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Folder or CSV of images; of COCO or VOC for objects; for scenes: cue, mirror, cue/fashion ..."
+            help="Folder or CSV of images; of COCO or VOC for objects; for scenes: cue, dial-1 to dial-3, mirror, "
+            "twice, cue/fashion ..."
         ),
     ] = None,
     task: Annotated[str, typer.Option(help="classify, detect, segment or scenes.")] = _DEFAULTS["task"],

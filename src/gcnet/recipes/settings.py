@@ -36,7 +36,8 @@ class Settings:
 
     Args:
         data: a folder or CSV file of images; for detect and segment a folder that `gcnet.data.load_detection` reads;
-            for scenes "cue" or "mirror", "cue/fashion" or "mirror/fashion".
+            for scenes "cue", "dial-1", "dial-2", "dial-3", "mirror" or "twice" (`gcnet.data.scenes`), of clothes
+            "cue/fashion" and so on.
         weights: None, "imagenet" or a file, as in `gcnet.create_model`.
         stages, at, where, position, block_options: as in `gcnet.insert`.
         deform: stages whose 3x3 convolutions become deformable, as in `gcnet.deform`; detectors only.

@@ -17,7 +17,7 @@ from gcnet.data.detection_dataset import DetectionDataset, collate_detection
 from gcnet.data.detection_transforms import detection_eval_transform, detection_train_transform
 from gcnet.data.folders import ClassificationData, fingerprint, load_classification
 from gcnet.data.grouping import orientations
-from gcnet.data.scenes import NUM_ITEMS, Scenes, make_scenes
+from gcnet.data.scenes import Scenes, make_scenes
 from gcnet.data.transforms import eval_transform, train_transform
 from gcnet.recipes.settings import SettingsError
 from gcnet.tasks.seeds import derive
@@ -126,7 +126,7 @@ def open_scenes(name: str, splits: Sequence[str] = ("train", "val", "test")) -> 
     }
     names = {split: [f"{split} scene {index} of {name}" for index in range(len(part))] for split, part in parts.items()}
     digest = hashlib.sha256("".join(part.fingerprint() for part in parts.values()).encode()).hexdigest()
-    return Source(datasets, names, next(iter(parts.values())).names[:NUM_ITEMS], digest)
+    return Source(datasets, names, next(iter(parts.values())).names, digest)
 
 
 def _scenes(task: str, split: str, items: Any) -> Scenes:
