@@ -4,9 +4,9 @@
 
 On *cue* one context serves all positions, on *mirror* each position needs its own. Trained are the non-local block in
 its four forms and the disentangled one; 256 training scenes calibrate, test scenes tell the accuracy. "2 %" is
-`simplify` as it comes, "50 %" allows max_error=0.5, "refined" adds 100 steps of refinement, "forced" replaces every
-block that has a form: what would be lost without the check. Times are those of the whole model before over forced, one
-scene of 48x48 (16 positions) and one picture of 720x960 (4800).
+`simplify` as it comes (error of a block, or share of decisions that change), "50 %" allows max_error=0.5, "refined"
+adds 100 steps of refinement, "forced" replaces every block that has a form: what would be lost without the check. Times
+are those of the whole model before over forced, one scene of 48x48 (16 positions) and one picture of 720x960 (4800).
 
 A run is trained once and found again in `--runs`; each takes about a minute on two cores.
 """
@@ -84,8 +84,12 @@ def compare(model: nn.Module, source: Source, settings: Settings, *, rounds: int
             "replaced": report.replaced,
             "kept": report.kept,
             "output_error": report.output_error,
+            "changed": report.changed,
             "blocks": [
-                {key: entry[key] for key in ("name", "form", "error", "errors", "least_error", "worst_image")}
+                {
+                    key: entry[key]
+                    for key in ("name", "form", "error", "errors", "changed", "least_error", "worst_image")
+                }
                 for entry in report.table
             ],
         }
@@ -115,10 +119,13 @@ def table(rows: list[Row]) -> str:
         cells = [row["case"], f"{row['before']:.4f}"]
         for way in row["ways"].values():
             blocks = len(way["replaced"]) + len(way["kept"])
-            cells.append(f"{way['accuracy']:.4f} ({len(way['replaced'])} of {blocks})")
+            changed = f"{100 * way['changed']:.1f} %"
+            cells.append(f"{way['accuracy']:.4f} ({len(way['replaced'])} of {blocks}, {changed})")
         cells += [errors, *(times_cell(ratio) for ratio in row["times_faster"].values())]
         lines.append(" | ".join(cells))
-    header = "items, task, form, seed | balanced accuracy before | " + " | ".join(f"{way} (replaced)" for way in WAYS)
+    header = "items, task, form, seed | balanced accuracy before | " + " | ".join(
+        f"{way} (replaced, decisions changed)" for way in WAYS
+    )
     header += " | smallest errors of the blocks | " + " | ".join(f"times faster, {h}x{w}" for h, w in SIZES)
     return as_table(header, lines) + f"\n\n{INTERVALS} Errors: closed form, without refinement."
 

@@ -32,6 +32,7 @@ def test_a_row_has_every_way_and_replaces_what_needs_no_query(source, tmp_path, 
     row = simplify.compare(model, source, settings, rounds=1, seconds=0)
     assert list(row["ways"]) == list(simplify.WAYS)
     assert "spots.0.context" in row["ways"]["2 %"]["replaced"]
+    assert row["ways"]["2 %"]["changed"] <= 0.02
     assert len(row["ways"]["forced"]["replaced"]) == 2
     assert row["ways"]["2 %"]["accuracy"] == pytest.approx(row["before"], abs=0.05)
     header, _, line = simplify.table([{"case": "tiny", **row}]).split("\n\n")[0].splitlines()

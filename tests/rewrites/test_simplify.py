@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import re
 
 import pytest
 import timm.layers
@@ -15,6 +16,7 @@ from gcnet.blocks import ContextBlock, CrissCross, DisentangledNonLocal, DualAtt
 from gcnet.ops.nonlocal_attend import pairwise_weights
 from gcnet.rewrites import RewriteError, record
 from gcnet.rewrites.calibration import divide
+from gcnet.rewrites.decisions import Decisions
 from gcnet.rewrites.one_map import OneMapContext
 from gcnet.rewrites.simplify import simplify
 
@@ -140,6 +142,93 @@ def test_a_block_whose_positions_attend_to_themselves_is_kept():
     assert 0.9 < entry.least_error <= entry.error
     forced = simplify(model, [torch.randn(12, 8, 5, 6)], max_error=math.inf)
     assert forced.report.replaced == ["0", "1"]
+
+
+class Marks(nn.Module):
+    """Two classes at each position, by the first two channels; `loud` is how much of the block's context they see."""
+
+    def __init__(self, *blocks, loud=1.0, num_classes=2):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.loud = loud
+        self.num_classes = num_classes
+
+    def forward(self, x):
+        y = x
+        for block in self.blocks:
+            y = block(y)
+        return (x + self.loud * (y - x))[:, :2]
+
+
+def test_a_block_whose_loss_changes_no_decision_is_replaced():
+    x = torch.randn(40, 8, 5, 6)
+    quiet = simplify(Marks(needs_its_query(), loud=0.001), [x])
+    (entry,) = quiet.report.blocks
+    assert entry.replaced
+    assert entry.error > 0.9
+    assert entry.changed == quiet.report.changed <= 0.02
+    assert quiet.report.decisions == 10 * 30
+    assert "of 300 decisions changed" in str(quiet.report)
+    loud = simplify(Marks(needs_its_query()), [x])
+    (entry,) = loud.report.blocks
+    assert not entry.replaced
+    assert entry.changed > 0.02
+    assert loud.report.changed == 0
+    assert re.search(r"is above max_error=0.02; .*; with it 0\.\d+ of the model's decisions would change", entry.reason)
+
+
+def test_the_share_of_changed_decisions_is_counted_on_the_held_out_images():
+    model = Marks(needs_its_query(), needs_its_query(), loud=0.1)
+    x = torch.randn(40, 8, 5, 6)
+    result = simplify(model, [x], max_error=0.4)
+    assert result.report.replaced == ["blocks.0", "blocks.1"]
+    held = x[3::4]
+    changed = (model(held).argmax(1) != result(held).argmax(1)).double().mean().item()
+    assert 0 < changed <= 0.4
+    assert result.report.changed == pytest.approx(changed)
+    assert max(entry.changed for entry in result.report.blocks) == pytest.approx(changed), "the last one: all together"
+
+
+def test_replacements_may_not_add_up_to_more_changed_decisions_than_allowed():
+    model = Marks(needs_its_query(), needs_its_query(), loud=0.1)
+    x = torch.randn(40, 8, 5, 6)
+    shares = [entry.changed for entry in simplify(model, [x], max_error=0.4).report.blocks]
+    between = (min(shares) + max(shares)) / 2
+    report = simplify(model, [x], max_error=between).report
+    assert len(report.replaced) == 1
+    assert report.changed <= between
+    assert max(entry.changed for entry in report.blocks) > between
+
+
+@pytest.mark.parametrize(
+    ("model", "count", "match"),
+    [
+        (
+            lambda: Marks(needs_its_query(), loud=0.001, num_classes=5),
+            40,
+            "the model gives no class scores to judge it by",
+        ),
+        (lambda: nn.Sequential(needs_its_query()), 40, "the model gives no class scores to judge it by"),
+        (lambda: Marks(needs_its_query(), loud=0.001), 16, "120 held-out decisions are too few to judge it by"),
+    ],
+)
+def test_decisions_that_mean_nothing_or_are_too_few_replace_no_block(model, count, match):
+    report = simplify(model(), [torch.randn(count, 8, 5, 6)]).report
+    assert report.replaced == []
+    assert match in next(iter(report.kept.values()))
+    assert report.blocks[0].changed is None
+
+
+def test_of_several_outputs_the_one_with_most_changed_decisions_counts():
+    model = gcnet.create_model("scenes", num_classes=6, block="nl").eval()
+    decisions = Decisions(model, [torch.rand(4, 1, 48, 48), torch.rand(3, 1, 48, 48)])
+    assert decisions.count == 7 * 16
+    other = copy.deepcopy(model)
+    assert decisions.changed(other) == 0
+    with torch.no_grad():
+        other.head.weight.neg_()  # all marks turn round; the other output, the items, stays
+        other.head.bias.neg_()
+    assert decisions.changed(other) == 1
 
 
 def test_w_q_zero_is_exact_in_float32():

@@ -20,8 +20,8 @@ def simplify(model: nn.Module, batches: Any, *, max_error: float = 0.02, refine_
     A non-local block whose map hardly depends on the query (arXiv 1904.11492, section 3.2) is replaced, in closed form
     and without training, by one whose query is the mean query: that of all calibration images ("shared", the block
     becomes a `ContextBlock` of SNL's form, which `fold` can merge), or that of each image ("image"). Time falls from
-    O(P^2 C) to O(P C). All blocks are measured on images that were held out, and one whose error is above `max_error`
-    is kept. Known are `NonLocal` in its four forms and `DisentangledNonLocal`; for blocks of timm and mmcv call
+    O(P^2 C) to O(P C). All blocks are measured on images that were held out, and one that loses more than `max_error`
+    allows is kept. Known are `NonLocal` in its four forms and `DisentangledNonLocal`; for blocks of timm and mmcv call
     `gcnet.accelerate` first.
 
     Inside a replaced block the parameters get new names: `key`, `add.reduce`, `add.expand`, and `query` for the form
@@ -33,9 +33,13 @@ def simplify(model: nn.Module, batches: Any, *, max_error: float = 0.02, refine_
             of input tensors (B, ...), or of tuples or lists whose first entry is the input, as loaders give them. They
             are all kept in memory, and moved to the model's device and floating-point type. Every fourth image is held
             out (of fewer than four the last).
-        max_error: largest error allowed of a block: |c' - c| / |c - m| in the 2-norm over the held-out images, with c
-            what the block adds to its input, c' what the new one adds, m the mean of c over positions and images
-            (`gcnet.rewrites.simplify_report.SimplifiedBlock` has the details). 0.02 keeps 99.96 % of what varies.
+        max_error: largest loss allowed on the held-out images. A block is replaced if its own error is at most this:
+            |c' - c| / |c - m| in the 2-norm, with c what the block adds to its input, c' what the new one adds, m the
+            mean of c over positions and images (`gcnet.rewrites.simplify_report.SimplifiedBlock` has the details); 0.02
+            keeps 99.96 % of what varies. Otherwise, if the model says that it gives class scores
+            (`gcnet.rewrites.decisions.Decisions`), it is replaced if at most this share of its decisions changes by all
+            replacements together, so that accuracy on these images cannot fall by more; that takes 3 / max_error
+            decisions on the held-out images.
         refine_steps: steps of gradient descent, one batch each: so many in which every new block learns what the old
             one adds, before it is judged, then as many in which those that were chosen learn the model's outputs
             together (not in half precision). Each is used only where it makes the held-out error smaller.

@@ -23,7 +23,7 @@ def simplify(
     count: Annotated[int, typer.Option(help="Images at most; every fourth is held out to measure the blocks.")] = 256,
     batch_size: Annotated[int, typer.Option(help="Images in one pass.")] = 16,
     max_error: Annotated[
-        float, typer.Option(help="Largest relative error of what a block adds; one above it is kept.")
+        float, typer.Option(help="Largest relative error of what a block adds, or share of decisions that may change.")
     ] = 0.02,
     refine_steps: Annotated[int, typer.Option(help="Steps in which the new blocks learn from the old ones.")] = 0,
 ) -> None:
@@ -58,6 +58,8 @@ def simplify(
     replaced = len(result.report.replaced)
     if replaced and result.report.output_error is not None:
         console.print(f"outputs differ by {result.report.output_error:.1%} (2-norm) on {held} held-out images")
+    if replaced and result.report.changed is not None:
+        console.print(f"decisions changed: {result.report.changed:.2%} of {result.report.decisions} on these images")
     if result.speed_up is not None:
         faster = result.speed_up
         console.print(f"whole model: {faster.value:.2f} times faster ({faster.low:.2f} to {faster.high:.2f})")

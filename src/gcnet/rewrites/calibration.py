@@ -92,13 +92,13 @@ def watch(model: nn.Module, inputs: Iterable[Any], blocks: Iterable[nn.Module], 
     try:
         handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks]
         for images in inputs:
-            _run(model, images)
+            run(model, images)
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _run(model: nn.Module, images: Any, *, grad: bool = False) -> Any:
+def run(model: nn.Module, images: Any, *, grad: bool = False) -> Any:
     images = images.clone() if isinstance(images, Tensor) else [image.clone() for image in images]  # it may write there
     try:
         with torch.set_grad_enabled(grad):
@@ -220,9 +220,9 @@ def distil(model: nn.Module, simplified: nn.Module, inputs: list[Any], new: Sequ
     for step in range(steps):
         adam.param_groups[0]["lr"] = LR * (1 - step / steps)
         images = inputs[step % len(inputs)]
-        old = _tensors(_run(model, images))
+        old = _tensors(run(model, images))
         with torch.enable_grad():
-            outputs = zip(_tensors(_run(simplified, images, grad=True)), old, strict=True)
+            outputs = zip(_tensors(run(simplified, images, grad=True)), old, strict=True)
             losses = [(a - b).square().mean() / ((b - b.mean()).square().mean() + 1e-30) for a, b in outputs]
             torch.stack([loss for loss in losses if loss.requires_grad]).mean().backward()
         adam.step()
@@ -235,7 +235,7 @@ def output_error(model: nn.Module, simplified: nn.Module, inputs: Iterable[Any])
     """|new - old| / |old| of the outputs, the largest over the output tensors; None if they cannot be compared."""
     sums: dict[int, tuple[float, float]] = {}
     for images in inputs:
-        old, new = _tensors(_run(model, images)), _tensors(_run(simplified, images))
+        old, new = _tensors(run(model, images)), _tensors(run(simplified, images))
         if not old or [t.shape for t in old] != [t.shape for t in new]:
             return None
         for index, (a, b) in enumerate(zip(old, new, strict=True)):

@@ -15,6 +15,7 @@ from gcnet.rewrites import record
 from gcnet.rewrites.accelerate import carry_records
 from gcnet.rewrites.calibration import Errors, Mean, distil, divide, output_error, refined, watch
 from gcnet.rewrites.closed_forms import closed_form, forms, kind_of, reason_to_keep, structure
+from gcnet.rewrites.decisions import Decisions
 from gcnet.rewrites.eager import check_model
 from gcnet.rewrites.errors import RewriteError
 from gcnet.rewrites.one_map import added
@@ -41,14 +42,18 @@ def simplify(model: nn.Module, batches: Any, *, max_error: float = 0.02, refine_
                 made[block] |= {f"{label}, refined": form for label, form in own.items()}
         errors = _measured(original, held, made)
         judged = {block: _judged(block, made.get(block, {}), errors.get(block), max_error) for block in blocks.values()}
-        result = copy.deepcopy(model)
+        decisions = Decisions(original, held)
+        judged |= _by_decisions(original, blocks, made, judged, decisions, max_error)
         chosen = {name: made[block][label] for name, block in blocks.items() if (label := judged[block][1]) is not None}
-        result = _replaced(result, chosen)
+        result = _replaced(copy.deepcopy(model), chosen)
         with evaluating(result):
             difference = output_error(original, result, held) if chosen else 0.0
             distilled = None
             if refine_steps and difference and like.dtype in (torch.float32, torch.float64):
-                distilled = _distilled(original, result, fit, held, list(chosen.values()), refine_steps, difference)
+                distilled = _distilled(
+                    original, result, fit, held, list(chosen.values()), refine_steps, difference, decisions, max_error
+                )
+            changed = decisions.changed(result) if decisions.count else None
     entries = tuple(replace(judged[block][0], name=name) for name, block in blocks.items())
     counts = (sum(map(len, fit)), sum(map(len, held)))
     report = Simplification(
@@ -58,6 +63,8 @@ def simplify(model: nn.Module, batches: Any, *, max_error: float = 0.02, refine_
         images=counts,
         output_error=difference if distilled is None else distilled,
         distilled=distilled is not None,
+        changed=changed,
+        decisions=decisions.count,
     )
     record.add_rewrite(
         result,
@@ -154,12 +161,15 @@ def _distilled(
     new: list[nn.Module],
     steps: int,
     before: float,
+    decisions: Decisions,
+    max_error: float,
 ) -> float | None:
     """Bring the outputs of the result closer; the error of its outputs, or None where that did not help."""
     kept = [copy.deepcopy(block.state_dict()) for block in new]
+    most = max(max_error, decisions.changed(result)) if decisions.count else 0.0
     distil(original, result, fit, new, steps)
     after = output_error(original, result, held)
-    if after is not None and after < before:
+    if after is not None and after < before and (not decisions.count or decisions.changed(result) <= most):
         return after
     for block, state in zip(new, kept, strict=True):
         block.load_state_dict(state)
@@ -177,10 +187,7 @@ def _judged(
     if reason is not None or errors is None:
         return SimplifiedBlock("", kind, reason=reason), None
     figures = {label: errors.of(label) for label in made}
-    best: list[str] = []  # of each form, the cheapest first: closed or refined
-    for form in forms(block):
-        own = [label for label in made if label.split(",")[0] == form]
-        best.append(min(own, key=lambda label: _rank(figures[label][0])))
+    best = _best(block, {label: figure[0] for label, figure in figures.items()})
     fits = [label for label in best if figures[label][0] <= max_error]
     label = fits[0] if fits else min(best, key=lambda label: _rank(figures[label][0]))
     error, worst, with_constant = figures[label]
@@ -205,6 +212,66 @@ def _judged(
         shape=errors.shape,
     )
     return entry, label if fits else None
+
+
+def _best(block: nn.Module, errors: Mapping[str, float]) -> list[str]:
+    """Of each form, the cheapest first, the label with the smaller error: closed or refined."""
+    labels = [[label for label in errors if label.split(",")[0] == form] for form in forms(block)]
+    return [min(own, key=lambda label: _rank(errors[label])) for own in labels]
+
+
+def _by_decisions(
+    original: nn.Module,
+    blocks: Mapping[str, nn.Module],
+    made: Mapping[Any, Forms],
+    judged: Mapping[Any, tuple[SimplifiedBlock, str | None]],
+    decisions: Decisions,
+    max_error: float,
+) -> dict[Any, tuple[SimplifiedBlock, str | None]]:
+    """Judge the blocks whose own error was too large by what the model decides with and without them.
+
+    One after the other, that with the smallest error first, each together with all that were replaced before it: so it
+    is the sum of all replacements that changes at most `max_error` of the decisions.
+    """
+    chosen = {block: label for block, (_, label) in judged.items() if label is not None}
+    open_ = [block for block, (entry, label) in judged.items() if label is None and entry.error is not None]
+    found = {}
+    for block in sorted(open_, key=lambda block: _rank(judged[block][0].error or 0.0)):
+        entry = judged[block][0]
+        if math.isnan(entry.error or 0.0):
+            continue
+        if not decisions.count:
+            found[block] = (
+                replace(entry, reason=f"{entry.reason}; the model gives no class scores to judge it by"),
+                None,
+            )
+            continue
+        if not decisions.suffice(max_error):
+            few = f"{decisions.count} held-out decisions are too few to judge it by (3 / max_error are needed)"
+            found[block] = replace(entry, reason=f"{entry.reason}; {few}"), None
+            continue
+        shares: dict[str, float] = {}
+        for label in _best(block, entry.errors):
+            trial = chosen | {block: label}
+            new = {name: made[own][trial[own]] for name, own in blocks.items() if own in trial}
+            shares[label] = decisions.changed(_replaced(copy.deepcopy(original), new))
+            if shares[label] <= max_error:
+                chosen[block] = label
+                break
+        label = min(shares, key=lambda label: shares[label])
+        entry = replace(
+            entry,
+            form=label.split(",")[0],
+            refined="refined" in label,
+            error=entry.errors[label],
+            changed=shares[label],
+        )
+        if block in chosen:
+            found[block] = replace(entry, replaced=True, reason=None), label
+        else:
+            reason = f"{entry.reason}; with it {shares[label]:.2g} of the model's decisions would change"
+            found[block] = replace(entry, reason=reason), None
+    return found
 
 
 def _rank(error: float) -> float:

@@ -26,6 +26,8 @@ class SimplifiedBlock:
         least_error: that of each image's mean of c: what adds one vector per image cannot come below it. It tells
             how far the block depends on its query, whatever the form.
         error_with_constant: |c' - c| / |c|, which a large constant in c makes small.
+        changed: share of the model's decisions on the held-out images that change with this block replaced by that form
+            and those that were replaced before it; None if `error` decided, or nothing could be tried.
         reason: why it was kept; None if it was replaced.
         shape: of its input on the largest held-out batch.
         speed_up: time of the block over that of its replacement on an input of that shape (up to 8 images): median,
@@ -42,6 +44,7 @@ class SimplifiedBlock:
     worst_image: float | None = None
     least_error: float | None = None
     error_with_constant: float | None = None
+    changed: float | None = None
     reason: str | None = None
     shape: tuple[int, ...] | None = None
     speed_up: tuple[float, float, float] | None = None
@@ -59,6 +62,10 @@ class Simplification:
         output_error: |new - old| / |old| of the model's outputs on the held-out images, the largest over its output
             tensors; None where outputs are no tensors of equal shapes.
         distilled: whether the new blocks were brought closer to the outputs together, at the end of the refinement.
+        changed: share of the model's decisions on the held-out images that are other ones now, of the output tensor
+            with the largest share: accuracy on these images cannot have fallen by more. None for a model that does not
+            say that it gives class scores (`gcnet.rewrites.decisions.Decisions`).
+        decisions: how many decisions that were; 0 for such a model.
     """
 
     blocks: tuple[SimplifiedBlock, ...]
@@ -67,6 +74,8 @@ class Simplification:
     images: tuple[int, int]
     output_error: float | None
     distilled: bool = False
+    changed: float | None = None
+    decisions: int = 0
 
     @property
     def replaced(self) -> list[str]:
@@ -88,8 +97,12 @@ class Simplification:
         for block in self.blocks:
             form = f"{block.form}, refined" if block.refined else block.form
             error = "" if block.error is None else f", error {block.error:.2g} ({form})"
+            changed = "" if block.changed is None else f", {block.changed:.2g} of the decisions change"
             speed = "" if block.speed_up is None else f", {block.speed_up[0]:.1f} times faster"
             said = "replaced" if block.replaced else f"kept: {block.reason}"
-            lines.append(f"{block.name or 'the model'} ({block.kind}){error}{speed}: {said}")
+            lines.append(f"{block.name or 'the model'} ({block.kind}){error}{changed}{speed}: {said}")
         outputs = "not comparable" if self.output_error is None else f"differ by {self.output_error:.2g}"
-        return "\n".join([*lines, f"outputs on {self.images[1]} held-out images: {outputs}"])
+        lines.append(f"outputs on {self.images[1]} held-out images: {outputs}")
+        if self.changed is not None:
+            lines[-1] += f", {self.changed:.2%} of {self.decisions} decisions changed"
+        return "\n".join(lines)
