@@ -272,7 +272,8 @@ def main() -> None:
 
 def _train(study: Study, cases: list[Case], processes: int, runs: Path) -> None:
     study.total = len(cases)
-    # Ctrl-C reaches every process of the terminal; here one of them answers it.
+    # Ctrl-C reaches every process of the terminal; here one of them answers it, and answers a kill in the same way.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
         processes, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)

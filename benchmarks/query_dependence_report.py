@@ -47,7 +47,7 @@ def write_docs(rows: Sequence[Row], docs: Path = DOCS) -> list[Path]:
         "for every single run; crosses are *twice*, grey lies between the thresholds."
     )
     figure = f"![Accuracy gap and dependence against the share of rows that need a partner](figures/{pictures[0].name})"
-    body = f"{BEGIN}\n\n{words(rows)}\n\n{figure}\n\n*{caption}*\n\n{sections(rows)}\n\n{END}"
+    body = f"{BEGIN}\n\n{words(rows)}\n\n{figure}\n\n{caption}\n\n{sections(rows)}\n\n{END}"
     write_text(page, head + body + tail)
     return [page, *pictures]
 
