@@ -33,13 +33,21 @@ def parts(model: Any) -> list[Part]:
 
 
 def inference_in_step(
-    models: Mapping[str, nn.Module], x: torch.Tensor, *, rounds: int, seconds: float
+    models: Mapping[str, nn.Module],
+    x: torch.Tensor,
+    *,
+    rounds: int,
+    seconds: float,
+    split: Callable[[Any], list[Part]] = parts,
 ) -> dict[str, list[float]]:
-    """Seconds of each network's forward pass, one per round; no round starts after `seconds`, but one is made."""
-    chains = {name: parts(model) for name, model in models.items()}
+    """Seconds of each network's forward pass, one per round; no round starts after `seconds`, but one is made.
+
+    `split` makes a network into parts of which each takes what the one before gave.
+    """
+    chains = {name: split(model) for name, model in models.items()}
 
     def one_round(turns: "Turns") -> None:
-        maps = dict.fromkeys(models, x)
+        maps: dict[str, Any] = dict.fromkeys(models, x)
         for i in range(turns.length):
             for name in turns.order():
                 maps[name] = turns.timed(name, chains[name][i], maps[name])

@@ -3,6 +3,7 @@
 import fnmatch
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from torchvision.models import resnet
 import accelerated_models
 import block_alone
 import context_tax
+import detector_tax
+import gcnet
 import training_step
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +27,7 @@ APART = {
     "lockstep",
     "experiments",
     "compile_insert",
+    "detector_tax",
     "gpu_suite",
     "nonlocal_forms",
     "batch_statistics",
@@ -67,6 +71,43 @@ def test_context_tax_compares_seven_equal_networks():
             with pytest.raises(AssertionError, match="relative difference"):
                 context_tax.check(models, x)
             break
+
+
+def tiny_detector() -> nn.Module:
+    widths = {"base_channels": 16, "fpn_channels": 16, "fc_channels": 16, "mask_channels": 16}
+    return gcnet.create_model("maskrcnn_resnet50_fpn", num_classes=2, **widths)
+
+
+def test_detector_tax_compares_four_equal_detectors(monkeypatch):
+    monkeypatch.setattr(detector_tax, "BOXES", 20)
+    monkeypatch.setattr(detector_tax, "MASKS", 5)
+    row = detector_tax.measure(tiny_detector, "channels_last", (64, 96), rounds=2, seconds=60)
+    lines = lines_of(detector_tax.table([{"case": "tiny", **row}]))
+    assert [line[1] for line in lines] == [*detector_tax.BASES, detector_tax.OURS, detector_tax.MMCV]
+    assert [line[5] != "" for line in lines] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("head", ["backbone.fpn.layer_blocks.1.0", "rpn.head.bbox_pred", "roi_heads.mask_predictor"])
+def test_detector_tax_runs_the_detectors_own_parts_and_notices_other_outputs(head):
+    models, unfolded = detector_tax.networks(tiny_detector, "NCHW")
+    x, size = torch.randn(1, 3, 64, 96), (64, 96)
+    ours = unfolded["gc"]
+    expected = ours.trace(x, [size])
+    boxes = expected["proposals"][0]["boxes"]
+    state = x
+    with torch.no_grad():
+        for part in detector_tax.parts(ours, boxes, size):
+            state = part(state)
+    wanted = [*expected["fpn"], *expected["rpn"]["cls_score"], *expected["rpn"]["bbox_pred"]]
+    wanted += [expected["logits"], expected["deltas"]]
+    assert len(state[1]) == len(wanted) + 1  # and the masks
+    assert state[1][-1].shape[0] == min(len(boxes), detector_tax.MASKS)
+    for found, value in zip(state[1], wanted, strict=False):
+        torch.testing.assert_close(found, value)
+    spoil(models[detector_tax.OURS].get_submodule(head))
+    split = partial(detector_tax.parts, boxes=detector_tax.fixed_boxes(size), size=size)
+    with torch.no_grad(), pytest.raises(AssertionError, match=r"gc: ours.*relative difference"):
+        detector_tax.check(models, unfolded, split, x)
 
 
 def test_block_alone_compares_equal_blocks_with_a_copy():
@@ -133,7 +174,13 @@ def test_accelerated_models_compares_three_equal_forms():
 
 @pytest.mark.parametrize(
     ("script", "default", "known"),
-    [(context_tax, 6, 10), (block_alone, 10, 10), (training_step, 4, 6), (accelerated_models, 12, 12)],
+    [
+        (context_tax, 6, 10),
+        (block_alone, 10, 10),
+        (training_step, 4, 6),
+        (accelerated_models, 12, 12),
+        (detector_tax, 2, 2),
+    ],
 )
 def test_the_default_rows_of_each_script(script, default, known, monkeypatch):
     taken = []
