@@ -186,13 +186,3 @@ def test_wrong_arguments_are_named():
         gcnet.profile(conv, (3, 4, 4), rounds=-1)
     with pytest.raises(TypeError, match="model is a str"):
         gcnet.profile("resnet50", (3, 4, 4))  # type: ignore[arg-type]
-
-
-def test_a_detector_is_refused_and_its_backbone_taken():
-    with torch.device("meta"):
-        model = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None)
-    with pytest.raises(ValueError, match=r"a list of images.*profile its backbone: gcnet.profile\(model.backbone"):
-        gcnet.profile(model, (3, 320, 320))
-    costs = gcnet.profile(model.backbone, (3, 64, 64))
-    assert costs.macs > 0
-    assert costs.params == count_parameters(model.backbone)

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+import gcnet
+from tests.models.detection.small import small
+
 SMALL = ("timm/test_resnet", "--rounds", "0", "--input", "3,32,32")
 
 
@@ -57,6 +60,26 @@ def test_a_run_and_its_file_of_weights(gcnet_command, run_folder):
         assert result.exit_code == 0, result.stderr
         assert "layer4.0.drop_path.context_before" in result.stdout
         assert "1x3x32x32" in result.stdout  # the size the run was trained with
+
+
+def test_a_detector_by_name_with_blocks(gcnet_command, tmp_path):
+    path = tmp_path / "costs.json"
+    arguments = ("--block", "gc", "--reduction", "4", "--rounds", "0", "--json", path)
+    result = gcnet_command("profile", "retinanet_timm/test_resnet_fpn", *arguments, "--input", "3,64,96")
+    assert result.exit_code == 0, result.stderr
+    for word in ("OneStage, 1x3x64x96", "without blocks", "c5", "fpn", "head"):
+        assert word in result.stdout
+    data = json.loads(path.read_text())
+    assert data["params"] - data["without"]["params"] == sum(block["params"] for block in data["blocks"]) > 0
+
+
+def test_a_file_with_a_detector_is_profiled_at_its_own_shorter_side(gcnet_command, tmp_path):
+    model = gcnet.insert(small("maskrcnn"), "gc", stages=("c4",), reduction=4)
+    gcnet.save_checkpoint(model, tmp_path / "small.safetensors")
+    result = gcnet_command("profile", tmp_path / "small.safetensors", "--rounds", "1")
+    assert result.exit_code == 0, result.stderr
+    for word in ("TwoStage, 1x3x64x102, 30 boxes per image", "with blocks", "rpn", "box head", "mask head", "median"):
+        assert word in result.stdout
 
 
 @pytest.mark.parametrize(

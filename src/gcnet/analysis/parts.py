@@ -1,4 +1,4 @@
-"""Where a model spends its parameters and MACs: stem, stages and head, or its children."""
+"""Where a model spends its parameters and MACs: stem, stages and head (of a detector: heads), or its children."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from gcnet.analysis.detector_pass import PARTS, DetectorPass, detector_part
 from gcnet.analysis.observe import Observation
 from gcnet.rewrites.errors import RewriteError
 from gcnet.rewrites.families import find_stages
@@ -17,6 +18,8 @@ class Part:
     """The parameters and MACs of one part of a model, and its share of the model's MACs.
 
     The part is a stage (all units of one output stride and what leads to them, "c2" to "c5"), "stem" (before the first
+    of them) or "head" (after the last one; of a detector "fpn", "rpn", "box head", ...); a child of the model where no
+    stages are known.
     """
 
     name: str
@@ -46,16 +49,19 @@ def parts_of(model: nn.Module, seen: Observation, images: Tensor) -> tuple[Part,
 
 def _named_parts(model: nn.Module, images: Tensor) -> tuple[Callable[[str], str | None], list[str]]:
     """A function from a module's name to its part, where the name tells it, and the parts in their order."""
+    detector = isinstance(model, DetectorPass)
     try:
         stages = find_stages(model, images[:1])
     except RewriteError:
-        return (lambda name: name.split(".")[0] or "itself"), [name for name, _ in model.named_children()]
+        children = ["backbone", *PARTS] if detector else [name for name, _ in model.named_children()]
+        return (lambda name: (detector and detector_part(name)) or name.split(".")[0] or "itself"), children
     units = {unit.name: stage for stage, stage_units in stages.items() for unit in stage_units}
 
     def stage_of(name: str) -> str | None:
-        return next((units[above] for above in _ancestors(name) if above in units), None)
+        stage = next((units[above] for above in _ancestors(name) if above in units), None)
+        return detector_part(name) if stage is None and detector else stage
 
-    return stage_of, ["stem", *stages, "head"]
+    return stage_of, ["stem", *stages, *(PARTS if detector else ("head",))]
 
 
 def _parts_of_events(seen: Observation, part_of: Callable[[str], str | None]) -> list[str]:

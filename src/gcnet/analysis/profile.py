@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from rich.console import Group
 from torch import Tensor, nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from gcnet.analysis.cost import count_parameters, time_side_by_side
+from gcnet.analysis.detector_pass import DetectorPass, is_detector
 from gcnet.analysis.intervals import Median
 from gcnet.analysis.observe import Observation, observe
 from gcnet.analysis.parts import Part, parts_of, within
@@ -41,6 +41,7 @@ class Profile:
     Attributes:
         model: The class of the model.
         input_size: The shape of the input, with the batch first.
+        boxes: Boxes per image in the box heads; None where there are none.
         device: Where the model is.
         dtype: Of its parameters.
         params: Number of parameters.
@@ -55,6 +56,7 @@ class Profile:
 
     model: str
     input_size: tuple[int, ...]
+    boxes: int | None
     device: str
     dtype: str
     params: int
@@ -96,14 +98,19 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
       input are not part of it.
     - **Latency**: both models in one process, interleaved; the first pass of each is left out. Not on the meta device.
 
+    Of a detector all of this is of its layers, on images of exactly that size and on fixed boxes: as many per image as
+    its RPN passes on at inference (1000) in the box heads, as many as detections are kept (100) in the mask heads.
+    Scaling the images, choosing boxes (decoding, NMS) and pasting masks are neither counted nor timed.
+
     Args:
-        model: Any eager module of one tensor; a model on the meta device is counted without computing anything.
+        model: Any eager module of one tensor, or a detector, ours or torchvision's; a model on the meta device is
+            counted without computing anything.
         input_size: Shape of the input, such as (3, 224, 224), or with the batch first (8, 3, 224, 224).
         rounds: How often each model is timed; 0 leaves the latency out.
         budget: Seconds after which no further round starts.
 
     Raises:
-        ValueError: input_size is no shape of positive sizes, the model does not take it, the model is a detector.
+        ValueError: input_size is no shape of positive sizes, the model does not take it.
         TypeError: the model is compiled, scripted or wrapped.
 
     Example:
@@ -115,10 +122,13 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
         (2521741, '0.21%')
     """
     check_model(model)
-    _refuse_detectors(model)
     if rounds < 0:
         raise ValueError(f"rounds={rounds!r} must be at least 0 (0: no timing)")
     images = _images(model, input_size)
+    kind, boxes = type(model).__name__, None
+    if is_detector(model):
+        model = DetectorPass(model, images)
+        boxes = model.count
     names = list(inserted(model))
     models = {"without": _bypassed(model, names), "with": model} if names else {"with": model}
     observed = {name: _observe(variant, images) for name, variant in models.items()}
@@ -129,8 +139,9 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
     def figures(name: str, **more: Any) -> Profile:
         variant, seen = models[name], observed[name]
         return Profile(
-            model=type(variant).__name__,
+            model=kind,
             input_size=tuple(images.shape),
+            boxes=boxes,
             device=str(images.device),
             dtype=str(images.dtype).removeprefix("torch."),
             params=count_parameters(variant),
@@ -147,14 +158,6 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
         without=figures("without", blocks=(), without=None, ratio=None) if names else None,
         ratio=timings["with"].ratio if names and timings else None,
     )
-
-
-def _refuse_detectors(model: nn.Module) -> None:
-    if any(isinstance(module, GeneralizedRCNNTransform) for module in model.children()):
-        raise ValueError(
-            f"model is a {type(model).__name__}, which takes a list of images and whose work depends on what is in "
-            "them; profile its backbone: gcnet.profile(model.backbone, ...)"
-        )
 
 
 def _images(model: nn.Module, input_size: Sequence[int]) -> Tensor:

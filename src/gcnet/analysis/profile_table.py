@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def tables(profile: Profile) -> Group:
     """What `print(profile)` shows, for rich."""
     size = "x".join(str(n) for n in profile.input_size)
-    parts: list[Text | Table] = [Text(f"{profile.model}, {size}, {profile.dtype}, {profile.device}"), _totals(profile)]
+    boxes = "" if profile.boxes is None else f"{profile.boxes} boxes per image, "
+    title = Text(f"{profile.model}, {size}, {boxes}{profile.dtype}, {profile.device}")
+    parts: list[Text | Table] = [title, _totals(profile)]
     if profile.latency is not None:
         parts.append(Text(f"latency: median of {profile.latency.count} rounds and its 95 % interval"))
     without = {} if profile.without is None else {part.name: part for part in profile.without.stages}
