@@ -25,7 +25,7 @@ def compare(
     data: Annotated[
         str,
         typer.Option(
-            help="Images, in a folder or CSV; COCO or VOC for objects; scenes: cue, dial-1 to dial-3, mirror, twice, cue/fashion"
+            help="Images in a folder or CSV; COCO or VOC; scenes: cue, dial-1 to dial-3, mirror, twice, cue/fashion"
         ),
     ],
     task: Annotated[str, typer.Option(help="classify, detect, segment or scenes.")] = _DEFAULTS["task"],
