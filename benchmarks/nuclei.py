@@ -126,7 +126,10 @@ def table(rows: list[dict]) -> str:
         own = [row for row in rows if row["block"] == block]
         means = [f"{statistics.mean(row[name] for row in own):.2f}" for name in (*FIGURES, "minutes_per_epoch")]
         lines.append("| " + " | ".join([block, "mean", *means]) + " |")
-    return "\n".join([*lines, "", "AP in points of the last epoch on val; minutes include validation, and what else ran on the machine meanwhile."])
+    note = (
+        "AP in points of the last epoch on val; minutes include validation, and what else ran on the machine meanwhile."
+    )
+    return "\n".join([*lines, "", note])
 
 
 if __name__ == "__main__":
