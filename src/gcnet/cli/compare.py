@@ -61,10 +61,12 @@ def compare(
             help="NAME=VALUE for every block, such as reduction=4; may be repeated.", rich_help_panel=BLOCK_PANEL
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option()] = _DEFAULTS["epochs"],
-    batch_size: Annotated[int, typer.Option()] = _DEFAULTS["batch_size"],
+    epochs: Annotated[int, typer.Option(help="Detectors: 12.")] = _DEFAULTS["epochs"],
+    batch_size: Annotated[int, typer.Option(help="Detectors: 2.")] = _DEFAULTS["batch_size"],
     image_size: Annotated[int | None, typer.Option(help="Pixels; else what the model was published with.")] = None,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = _DEFAULTS["lr"],
+    lr: Annotated[
+        float, typer.Option(help="Highest learning rate. Detectors: 0.02 for 16 images in a step.")
+    ] = _DEFAULTS["lr"],
     seed: Annotated[int, typer.Option(help="The first seed.", rich_help_panel=_RUN)] = _DEFAULTS["seed"],
     setting: Annotated[
         list[str] | None,

@@ -16,7 +16,7 @@ _DETECTORS = "Detectors"
 
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, and folders of them.")],
-    weights: Annotated[Path, typer.Option(help="Folder of a run, or a .safetensors file that gcnet wrote.")],
+    weights: Annotated[Path, typer.Option(help="Folder of a run, or a file of weights.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for predictions.csv and .json; of a detector for pictures and JSON.")
     ] = None,
