@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from gcnet.recipes import analyze
 
 VIT = "timm/test_vit"
@@ -31,6 +33,21 @@ def test_a_model_by_name_a_limit_and_broken_files(gcnet_command, photos, tmp_pat
     assert result.exit_code == 1
     assert "2 images" in result.stdout
     assert f"gcnet: {broken}: is empty (0 bytes)" in result.stderr
+
+
+def test_out_writes_the_report_or_a_figure_and_says_so(gcnet_command, run_folder, photos, tmp_path, monkeypatch):
+    for name in ("report.html", "maps.png"):
+        result = gcnet_command("analyze", run_folder, photos / "test", "--out", tmp_path / name)
+        assert result.exit_code == 0, result.stderr
+        assert f"written: {tmp_path / name}" in result.stdout
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "red/0.png" in page
+    assert str(photos) not in page
+    assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr("gcnet.recipes.analyze.analyze", lambda *_, **__: pytest.fail("it was said too late"))
+    result = gcnet_command("analyze", run_folder, photos / "test", "--out", tmp_path / "report.txt")
+    assert result.exit_code == 1
+    assert "use .html for the report, .png or .pdf for a figure" in result.stderr
 
 
 def test_what_cannot_be_analysed_is_one_line_and_exit_code_1(gcnet_command, photos, run_folder, tmp_path):
