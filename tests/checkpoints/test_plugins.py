@@ -226,6 +226,19 @@ def test_without_a_config_names_and_shapes_tell_what_they_can(plain):
     fill(build(found), tensors)
 
 
+def test_where_both_ends_of_a_unit_are_as_wide_the_published_place_is_assumed():
+    """ResNeXt 64x4d: the channels of a block do not tell where it sits."""
+    with torch.device("meta"):
+        model = create_detector("fasterrcnn_resnext101_64x4d_fpn", num_classes=5, preset="mmdet")
+        blocks = blocks_of(
+            model, [plugin(CONTEXT, ratio=1 / 16), plugin(GA, "after_conv2", stages="0001", num_heads=8)]
+        )
+    found = architecture_of(mmdet.translate(file_of(model, blocks)), {})
+    assert [(call["block"], call["position"]) for call in found.inserts] == [("gc", "after_1x1"), ("ga", "after_3x3")]
+    for line in ("context_block plugins in c4: after_conv3", "gen_attention_block plugins in c5: after_conv2"):
+        assert f"position of the {line}" in found.assumed
+
+
 def test_heads_that_do_not_divide_are_mmcvs_nine(plain):
     state = file_of(plain, blocks_of(plain, [plugin(GA, "after_conv2", attention_type="0010")]))  # 27 of 32 channels
     found = architecture_of(mmdet.translate(state), {})

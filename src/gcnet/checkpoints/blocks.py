@@ -16,7 +16,7 @@ _POSITIONS = {"context": "after_1x1"}  # ours; the other slots are named after t
 _TERMS = ["".join(digits) for digits in product("01", repeat=4) if "1" in digits]
 
 
-def block_of(shapes: Shapes, stage: str, slot: str, facts: Facts, subsampled: bool) -> dict[str, Any]:
+def block_of(shapes: Shapes, stage: str, slot: str, facts: Facts, *, subsampled: bool, placed: bool) -> dict[str, Any]:
     """`block`, its place and its options, from the shapes of its tensors under our names.
 
     Args:
@@ -25,6 +25,7 @@ def block_of(shapes: Shapes, stage: str, slot: str, facts: Facts, subsampled: bo
         slot: Where it sits in its unit.
         facts: Answers of the config.
         subsampled: Whether the names of a non-local block tell that it pools keys and values.
+        placed: Whether its channels alone tell the slot.
 
     Raises:
         CheckpointError: tensors that no block of ours has.
@@ -36,7 +37,7 @@ def block_of(shapes: Shapes, stage: str, slot: str, facts: Facts, subsampled: bo
         kind, read = "gen_attention_block", _generalized(shapes, stage, _AFTER[slot], facts)
     else:
         kind, read = "context_block", _context(shapes, stage)
-    if position != "after_1x1" and facts.plugin(stage, _AFTER[slot], kind) is None:
+    if not placed and facts.plugin(stage, _AFTER[slot], kind) is None:
         facts.assume(f"position of the {kind} plugins in {stage}", _AFTER[slot])
     return {"position": position} | read
 

@@ -151,7 +151,12 @@ def _inserts(state: Mapping[str, Tensor], facts: Facts, subsampled: set[str]) ->
     where: dict[tuple[str, str], list[int]] = defaultdict(list)  # (options, stage) -> units
     options_of: dict[str, dict[str, Any]] = {}
     for (layer, unit, slot), shapes in sorted(blocks.items()):
-        options = block_of(shapes, f"c{layer + 1}", slot, facts, f"layer{layer}.{unit}.{slot}" in subsampled)
+        name = f"layer{layer}.{unit}"
+        convs = [state.get(f"backbone.body.{name}.conv{i}.weight") for i in (2, 3)]
+        at_end = slot == "context" and (convs[0] is None or convs[1] is None or len(convs[0]) != len(convs[1]))
+        options = block_of(
+            shapes, f"c{layer + 1}", slot, facts, subsampled=f"{name}.{slot}" in subsampled, placed=at_end
+        )
         options_of[repr(options)] = options
         where[repr(options), f"c{layer + 1}"].append(unit)
     calls: dict[tuple[str, str], list[str]] = defaultdict(list)  # (options, units) -> stages
