@@ -1,17 +1,20 @@
 """Training, evaluating and running a detector: files, exact resuming inside an epoch, settings, pictures, JSON."""
 
 import json
+import pickle
 
 import pytest
 import torch
 from PIL import Image
 
+import gcnet
 from gcnet import load_checkpoint
 from gcnet.recipes import evaluate, predict, train
 from gcnet.recipes.detection_settings import SettingsWarning, detection_settings
 from gcnet.recipes.settings import Settings, SettingsError, from_json
+from gcnet.recipes.train import prepare
 from gcnet.tasks.detect import DetectTask
-from tests.recipes.detection import tiny_settings, write_discs
+from tests.recipes.detection import TINY, tiny_settings, write_discs
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,31 @@ def test_a_run_broken_off_inside_an_epoch_ends_as_one_that_was_not(run, discs, t
     whole, parts = weights(run), weights(resumed)
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
     assert resumed.summary["best"] == run.summary["best"]
+
+
+def test_model_and_data_can_be_sent_to_other_processes(discs, tmp_path):
+    model, source = pickle.loads(pickle.dumps(prepare(tiny_settings(discs, tmp_path, photometric=True))))
+    assert set(source.datasets["train"][0][1]) >= {"boxes", "labels", "masks"}
+    assert len(gcnet.inserted(model)) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_detector(tmp_path):
+    """Each sees half of the images; figures are of all validation images, unreadable files of all processes."""
+    discs = write_discs(tmp_path / "discs", (("train", 6), ("val", 3)))
+    (discs / "val" / "val1.png").write_bytes(b"no image")  # the second process reads it
+    options = TINY | {"score_threshold": 0.0, "proposals": [1000, 200]}  # so many that some fit
+    result = train(tiny_settings(discs, tmp_path / "runs", devices=2, detector_options=options), progress=False)
+    assert torch.load(result.last, weights_only=True)["global_step"] == 2  # six images, two processes, batches of two
+    assert list(result.summary["skipped"]) == [str(discs / "val" / "val1.png")]
+    trained, fresh = weights(result), prepare(from_json(result.folder / "settings.json"))[0].state_dict()
+    assert all(value.isfinite().all() for value in trained.values() if value.is_floating_point())
+    assert not torch.equal(trained["roi_heads.mask_head.0.0.weight"], fresh["roi_heads.mask_head.0.0.weight"])
+    alone = evaluate(result.folder, split="val")
+    assert alone["images"] == 2
+    assert alone["box_AP"] > 0
+    for name, value in result.summary["best"].items():
+        assert alone[name] == pytest.approx(value, rel=1e-4), name
 
 
 def test_two_batches_added_up_are_one_step_and_half_precision_trains(discs, tmp_path):

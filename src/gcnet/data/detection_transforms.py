@@ -47,7 +47,7 @@ def detection_eval_transform() -> DetectionTransform:
 
 
 def _transform(steps: list[Any]) -> DetectionTransform:
-    chain = v2.Compose(
+    return v2.Compose(  # as it is, since other processes get it pickled
         [
             v2.ToImage(),
             *steps,
@@ -57,7 +57,6 @@ def _transform(steps: list[Any]) -> DetectionTransform:
             v2.ToPureTensor(),
         ]
     )
-    return lambda image, target: chain(image, target)
 
 
 def _by_object(inputs: Any) -> tuple[Tensor, ...]:
