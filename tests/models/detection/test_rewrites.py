@@ -26,10 +26,12 @@ def _detections(model, images):
         return model(images)
 
 
+@pytest.mark.parametrize("preset", ["torchvision", "mmdet"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_inserted_blocks_change_nothing_at_first_and_a_folded_detector_finds_the_same(kind):
-    model = _alive(kind, trunk="resnet50", preset="mmdet")
-    images = [torch.rand(3, 64, 80), torch.rand(3, 70, 64)]
+def test_inserted_blocks_change_nothing_at_first_and_a_folded_detector_finds_the_same(kind, preset):
+    # float64, since in float32 rounding may decide at a threshold: RetinaNet starts with scores that are nearly equal
+    model = _alive(kind, trunk="resnet50", preset=preset).double()
+    images = [torch.rand(3, 64, 80).double(), torch.rand(3, 70, 64).double()]
     before = _detections(model, images)
     with_blocks = gcnet.insert(model, "gc", stages=("c3", "c4", "c5"), reduction=4)
     names = list(gcnet.inserted(with_blocks))
@@ -44,10 +46,9 @@ def test_inserted_blocks_change_nothing_at_first_and_a_folded_detector_finds_the
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.backbone.body.layer3.modules())
     for found, wanted in zip(_detections(folded, images), expected, strict=True):
         assert len(wanted["boxes"]) > 0
-        for key in ("boxes", "scores", "labels"):
-            torch.testing.assert_close(found[key], wanted[key], atol=2e-3, rtol=1e-4)
-        if "masks" in wanted:
-            torch.testing.assert_close(found["masks"], wanted["masks"], atol=1e-3, rtol=1e-4)
+        assert found.keys() == wanted.keys()
+        for key in wanted:
+            torch.testing.assert_close(found[key], wanted[key], atol=1e-6, rtol=1e-6)
 
 
 def test_frozen_norms_and_frozen_stages_survive_copies_and_blocks():
