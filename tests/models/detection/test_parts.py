@@ -10,6 +10,7 @@ from gcnet.models.detection.boxes import TwoSidedBoxCoder, batched_nms, select_d
 from gcnet.models.detection.heads import BoxPredictor
 from gcnet.models.detection.masks import paste_masks
 from gcnet.models.detection.roi_align import AlignedRoIPool, pyramid_levels
+from tests.models.detection.small import small
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +163,10 @@ def test_predictors_of_both_orders_say_the_same():
     deltas = agnostic(x)[1].view(5, 4, 4)
     assert agnostic.bbox_pred.out_features == 4
     assert torch.equal(deltas[:, 0], deltas[:, 3])
+
+
+def test_pictures_without_a_single_proposal_have_no_detections():
+    heads = small("fasterrcnn", preset="mmdet").eval().roi_heads
+    none = torch.zeros(0, 4)
+    boxes, scores, labels = heads.postprocess_detections(none, torch.zeros(0, 16), [none, none], [(64, 64), (64, 80)])
+    assert [list(t.shape) for t in (*boxes, *scores, *labels)] == [[0, 4]] * 2 + [[0]] * 4

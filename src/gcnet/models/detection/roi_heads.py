@@ -22,7 +22,8 @@ class ExactRoIHeads(RoIHeads):
         """Boxes, scores and labels (from 1) of each image. Shapes: class_logits (R, C + 1), box_regression (R, ...)."""
         counts = [len(boxes) for boxes in proposals]
         scores_RC = in_float(class_logits).softmax(-1)[:, 1:]
-        boxes_RC4 = self.box_coder.decode(box_regression, proposals).reshape(len(class_logits), -1, 4)[:, 1:]
+        boxes = self.box_coder.decode(box_regression, proposals)
+        boxes_RC4 = boxes.reshape(len(class_logits), box_regression.shape[1] // 4, 4)[:, 1:]  # R may be 0
         found = [
             select_detections(
                 clip_boxes_to_image(boxes, size),
