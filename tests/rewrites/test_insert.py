@@ -412,7 +412,7 @@ def test_a_model_compiled_in_place_or_scripted_is_named():
     model.compile()
     with pytest.raises(TypeError, match="the model is compiled"):
         gcnet.insert(model, at="act")
-    with pytest.warns(FutureWarning, match="torch.jit.script"):
+    with pytest.warns((FutureWarning, DeprecationWarning), match="torch.jit.script"):
         scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 8, 1)))
     with pytest.raises(TypeError, match=r"is scripted \(TorchScript\); give the eager model"):
         gcnet.insert(scripted, at="0")
