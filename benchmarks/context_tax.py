@@ -19,21 +19,16 @@ from torchvision.models import resnet
 
 import gcnet
 from lockstep import inference_in_step
-from measure import rounded
 from peers import awaken, difference, fold_batch_norms, with_ours, with_peers
 from rows import (
     FORMATS,
     INTERVALS,
     Row,
-    as_table,
-    milliseconds,
-    ms_cell,
     options,
-    percent_cell,
-    reached,
     start,
     take,
-    time_over,
+    tax_table,
+    times_and_taxes,
 )
 
 BASES = ("none: gcnet.fold", "none: norms merged by PyTorch")
@@ -83,28 +78,14 @@ def measure(models: dict[str, nn.Module], x: torch.Tensor, *, goal: float, round
     return {
         "goal": goal,
         "difference": worst,
-        "ms": {name: rounded(milliseconds(values)) for name, values in taken.items()},
-        "over": {base: {name: rounded(time_over(taken, name, base)) for name in taken} for base in BASES},
+        **times_and_taxes(taken, BASES),
     }
 
 
 def table(rows: list[Row]) -> str:
-    lines = []
-    for row in rows:
-        for name, ms in row["ms"].items():
-            ratios = [row["over"][base][name] for base in BASES]
-            cells = ["" if name == base else percent_cell(r) for base, r in zip(BASES, ratios, strict=True)]
-            met = ", ".join(reached(ratio, 1 + row["goal"]) for ratio in ratios)
-            goal = f"<= {row['goal'] * 100:.0f}: {met}" if "ours" in name else ""
-            lines.append(f"{row['case']} | {name} | {ms_cell(ms)} | {cells[0]} | {cells[1]} | {goal} | {ms['n']}")
-    header = (
-        "network, input, format | blocks | ms | tax over gcnet.fold of the plain one, % | "
-        "tax over the independent one, % | goal for both | rounds"
-    )
+    lines = tax_table(rows, "network, input, format", BASES, lambda row, name: row["goal"] if "ours" in name else None)
     worst = max(row["difference"] for row in rows)
-    return (
-        f"{as_table(header, lines)}\n\n{INTERVALS} Largest relative difference of outputs that must agree: {worst:.0e}."
-    )
+    return f"{lines}\n\n{INTERVALS} Largest relative difference of outputs that must agree: {worst:.0e}."
 
 
 def main() -> None:

@@ -22,21 +22,16 @@ from torch import nn
 
 import gcnet
 from lockstep import Part, inference_in_step
-from measure import rounded
 from peers import awaken, difference, fold_batch_norms, with_ours, with_peers
 from rows import (
     FORMATS,
     INTERVALS,
     Row,
-    as_table,
-    milliseconds,
-    ms_cell,
     options,
-    percent_cell,
-    reached,
     start,
     take,
-    time_over,
+    tax_table,
+    times_and_taxes,
 )
 
 BASES = ("none: gcnet.fold", "none: norms merged by PyTorch")
@@ -156,27 +151,15 @@ def measure(
         taken = inference_in_step(models, x, split=split, rounds=rounds, seconds=seconds)
     return {
         "difference": worst,
-        "ms": {name: rounded(milliseconds(values)) for name, values in taken.items()},
-        "over": {base: {name: rounded(time_over(taken, name, base)) for name in taken} for base in BASES},
+        **times_and_taxes(taken, BASES),
     }
 
 
 def table(rows: list[Row]) -> str:
-    lines = []
-    for row in rows:
-        for name, ms in row["ms"].items():
-            ratios = [row["over"][base][name] for base in BASES]
-            cells = ["" if name == base else percent_cell(r) for base, r in zip(BASES, ratios, strict=True)]
-            met = ", ".join(reached(ratio, 1 + GOAL) for ratio in ratios)
-            goal = f"<= {GOAL * 100:.0f}: {met}" if name == OURS else ""
-            lines.append(f"{row['case']} | {name} | {ms_cell(ms)} | {cells[0]} | {cells[1]} | {goal} | {ms['n']}")
-    header = (
-        "image, format | blocks | ms | tax over gcnet.fold of the plain one, % | "
-        "tax over the independent one, % | goal for both | rounds"
-    )
+    lines = tax_table(rows, "image, format", BASES, lambda row, name: GOAL if name == OURS else None)
     worst = max(row["difference"] for row in rows)
     return (
-        f"{as_table(header, lines)}\n\n{INTERVALS} Largest relative difference of outputs (pyramid, RPN, boxes, masks) "
+        f"{lines}\n\n{INTERVALS} Largest relative difference of outputs (pyramid, RPN, boxes, masks) "
         f"that must agree: {worst:.0e}. Backbone, pyramid, RPN head, box head on {BOXES} fixed boxes, mask head on "
         f"{MASKS} of them; without the choice of proposals and detections and the pasting of masks."
     )

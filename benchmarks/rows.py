@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from gcnet.analysis.intervals import Median, median_interval
 from gcnet.checkpoints.atomic import write_text
-from measure import RESULTS, environment
+from measure import RESULTS, environment, rounded
 
 Row = dict[str, Any]
 Seconds = Mapping[str, list[float]]
@@ -142,6 +142,40 @@ def percent_cell(ratio: Mapping[str, float]) -> str:
 
 def times_cell(ratio: Mapping[str, float]) -> str:
     return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
+def times_and_taxes(seconds: Seconds, bases: Sequence[str]) -> Row:
+    """Of a row with several networks: milliseconds of each, and its time over that of each base."""
+    return {
+        "ms": {name: rounded(milliseconds(values)) for name, values in seconds.items()},
+        "over": {base: {name: rounded(time_over(seconds, name, base)) for name in seconds} for base in bases},
+    }
+
+
+def tax_table(rows: list[Row], first: str, bases: Sequence[str], goal_of: Callable[[Row, str], float | None]) -> str:
+    """Rows of `times_and_taxes`, a line for each network.
+
+    Args:
+        rows: of the two bases, gcnet.fold of the plain network and the independent merge.
+        first: what the first column names.
+        bases: their names.
+        goal_of: a row and a network in it -> the highest tax that is its goal; None if it has none.
+    """
+    lines = []
+    for row in rows:
+        for name, ms in row["ms"].items():
+            ratios = [row["over"][base][name] for base in bases]
+            cells = ["" if name == base else percent_cell(r) for base, r in zip(bases, ratios, strict=True)]
+            limit = goal_of(row, name)
+            goal = ""
+            if limit is not None:
+                goal = f"<= {limit * 100:.0f}: {', '.join(reached(ratio, 1 + limit) for ratio in ratios)}"
+            lines.append(f"{row['case']} | {name} | {ms_cell(ms)} | {cells[0]} | {cells[1]} | {goal} | {ms['n']}")
+    header = (
+        f"{first} | blocks | ms | tax over gcnet.fold of the plain one, % | "
+        "tax over the independent one, % | goal for both | rounds"
+    )
+    return as_table(header, lines)
 
 
 def as_table(header: str, lines: list[str]) -> str:
