@@ -6,7 +6,7 @@
 
 Nine models on scenes whose cells are to be marked: by one context for all of them (`cue`), by one of their own
 (`mirror`), three points between these two (`dial-1` to `dial-3`), and by one that only looks like a comparison of pairs
-(`twice`). Digits: five seeds; clothes: three seeds, four models. Of each run the accuracy on 1,000 test scenes, on the
+(`twice`). Digits: five seeds; clothes: three seeds, five models. Of each run the accuracy on 1,000 test scenes, on the
 two kinds of cells by themselves, and what `gcnet.analyze` finds on the first 200 of them.
 
 A run takes a core and most of a minute. It is trained in `--runs` and written to results/query_dependence.json when it
@@ -60,7 +60,7 @@ MODELS: dict[str, tuple[str | None, dict[str, Any]]] = {
     "nl-concatenation": ("nl", {"pairwise": "concatenation"}),
     "dnl": ("dnl", {}),
 }
-MODELS_OF = {"digits": tuple(MODELS), "fashion": ("none", "gc", "nl", "dnl")}
+MODELS_OF = {"digits": tuple(MODELS), "fashion": ("none", "snl", "gc", "nl", "dnl")}
 SEEDS_OF = {"digits": (0, 1, 2, 3, 4), "fashion": (0, 1, 2)}
 EPOCHS = 8
 IMAGES = 200  # test scenes that are analysed

@@ -11,10 +11,12 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from gcnet.analysis.intervals import Mean
+from gcnet.recipes.conclusions import EQUAL
 from thresholds import Thresholds
 
 # Okabe and Ito's colours, told apart by the colour-blind; the markers tell them apart without colours.
 STYLES = {
+    "snl": ("#8a8f98", "x"),
     "nl": ("#0072B2", "o"),
     "nl-gaussian": ("#E69F00", "s"),
     "nl-dot_product": ("#009E73", "^"),
@@ -26,17 +28,17 @@ GREY = "#8a8f98"
 
 @dataclass(frozen=True)
 class Curve:
-    """One model along the dial: at each share of rows that need a partner its gain over GC and its dependence."""
+    """One model along the dial: at each share of rows that need a partner its gain over GC, and its dependence."""
 
     model: str
     shares: list[float]
     gaps: list[Mean]
-    dependences: list[Mean]
+    dependences: list[Mean]  # none of a model without queries
 
 
 @dataclass(frozen=True)
 class Dot:
-    """One run."""
+    """One run: its dependence, and its gain over the best model with one context."""
 
     model: str
     dependence: float
@@ -59,7 +61,8 @@ def draw(curves: Sequence[Curve], dots: Sequence[Dot], thresholds: Thresholds | 
         shift = 0.012 * (number - (len(curves) - 1) / 2)  # so that bars do not hide one another
         shares = [share + shift for share in curve.shares]
         _line(left, curve.model, shares, curve.gaps, 100)
-        _line(middle, curve.model, shares, curve.dependences, 1)
+        if curve.dependences:
+            _line(middle, curve.model, shares, curve.dependences, 1)
     for axes in (left, middle):
         axes.set_xlabel("share of rows that need a partner")
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0\ncue", "1/4", "1/2", "3/4", "1\nmirror"])
@@ -72,7 +75,8 @@ def draw(curves: Sequence[Curve], dots: Sequence[Dot], thresholds: Thresholds | 
     if thresholds is not None:
         right.axvspan(thresholds.independent_below, thresholds.dependent_above, color="#e3e6ea", zorder=0)
     right.set_xlabel("dependence on the query")
-    right.set_ylabel("accuracy above GC, points")
+    right.set_ylabel("above the best one-context model, points")
+    right.axhline(100 * EQUAL, color=GREY, linewidth=0.8, linestyle="--", zorder=1)
     for axes in (left, middle, right):
         axes.axhline(0, color=GREY, linewidth=0.8, zorder=1)
         axes.spines[["top", "right"]].set_visible(False)

@@ -43,12 +43,13 @@ def test_a_run_is_trained_measured_and_taken_as_it_is_the_next_time(case, parts,
 
 def test_the_study_has_every_model_on_every_task():
     cases = study.all_cases()
-    assert len(cases) == 6 * (9 * 5 + 4 * 3)
+    assert len(cases) == 6 * (9 * 5 + 5 * 3)
     assert [str(case) for case in cases[:2]] == ["digits cue none 0", "digits cue se 0"]
     assert len({case.settings(study.Path("runs")).folder for case in cases}) == len(cases)
     assert Case("fashion", "twice", "gc", 2).settings(study.Path("runs")).data == "twice/fashion"
     assert set(report.SHARES) | {"twice"} == set(study.TASKS)
-    assert set(report.QUERIED) < set(study.MODELS)
+    assert {*report.QUERIED, *report.ONE_CONTEXT} < set(study.MODELS)
+    assert set(report.QUERIED.values()) == set(THRESHOLDS)
 
 
 def _row(case, accuracy, *dependences):
@@ -127,8 +128,9 @@ def test_the_tables_have_means_pairs_and_thresholds():
     )
     assert "Calibrated on 125 runs on the dial of digits, of which 100 are more than 3 points better" in text
     # A fifth of those with need look independent (dial-1): the two kinds overlap there, and all of it is undecided.
-    assert "independent below 0.040, dependent above 0.040, undecided the overlap of the two kinds" in text
+    assert "| gaussian | 5 | 20 | 0.040 | 0.040 | the overlap |" in text
     assert "| digits, twice | 0 | 25 | 0 |" in text
+    assert "| digits, twice: gaussian | 0 | 5 | 0 |" in text
 
 
 def test_one_seed_has_tables_without_intervals():
@@ -174,8 +176,8 @@ def test_the_page_and_the_verdict_say_what_the_results_file_says():
     found = report.thresholds_of(rows)
     assert found is not None
     cut = {
-        "independent_below": math.floor(100 * found.independent_below) / 100,
-        "dependent_above": math.ceil(100 * found.dependent_above) / 100,
+        form: (math.floor(100 * limits.independent_below) / 100, math.ceil(100 * limits.dependent_above) / 100)
+        for form, limits in found.items()
     }
     assert cut == THRESHOLDS, "src/gcnet/analysis/verdict.py and docs/guide-analyze.md have other thresholds"
 
@@ -193,4 +195,4 @@ def test_the_command_names_runs_that_do_not_exist_and_writes_no_page_from_a_part
     with pytest.raises(SystemExit) as exit:
         study.main()
     assert exit.value.code == 1
-    assert "341 of 342 runs are missing: the page was left as it is" in capsys.readouterr().out
+    assert "359 of 360 runs are missing: the page was left as it is" in capsys.readouterr().out
