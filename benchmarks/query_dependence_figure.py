@@ -38,11 +38,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Dot:
-    """One run: its dependence, and its gain over the best model with one context."""
+    """One run: dependence, accuracy lost with one map for all queries, gain over the best model with one context."""
 
     model: str
     dependence: float
-    gap: float
+    lost: float
+    gain: float
     twice: bool
 
 
@@ -50,39 +51,42 @@ def draw(curves: Sequence[Curve], dots: Sequence[Dot], thresholds: Thresholds | 
     """Write `path` with .svg and .png, and return both.
 
     Args:
-        curves: for the left and the middle panel.
-        dots: for the right one.
-        thresholds: the grey band there; None for none.
+        curves: for the two panels above.
+        dots: for the two below.
+        thresholds: the grey band of the left one of these; None for none.
         path: without suffix.
     """
-    figure = Figure(figsize=(10.2, 3.5), layout="constrained", facecolor="white")
-    left, middle, right = figure.subplots(1, 3)
+    figure = Figure(figsize=(8.4, 7.0), layout="constrained", facecolor="white")
+    (gap, dependence), (lost, gain) = figure.subplots(2, 2)
     for number, curve in enumerate(curves):
         shift = 0.012 * (number - (len(curves) - 1) / 2)  # so that bars do not hide one another
         shares = [share + shift for share in curve.shares]
-        _line(left, curve.model, shares, curve.gaps, 100)
+        _line(gap, curve.model, shares, curve.gaps, 100)
         if curve.dependences:
-            _line(middle, curve.model, shares, curve.dependences, 1)
-    for axes in (left, middle):
+            _line(dependence, curve.model, shares, curve.dependences, 1)
+    for axes in (gap, dependence):
         axes.set_xlabel("share of rows that need a partner")
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0\ncue", "1/4", "1/2", "3/4", "1\nmirror"])
-    left.set_ylabel("accuracy above GC, points")
-    middle.set_ylabel("dependence on the query")
+    gap.set_ylabel("accuracy above GC, points")
+    dependence.set_ylabel("dependence on the query")
     for dot in dots:
         colour, marker = STYLES[dot.model]
         style = {"marker": "x", "s": 24, "linewidths": 1.2} if dot.twice else {"marker": marker, "s": 16}
-        right.scatter(dot.dependence, 100 * dot.gap, color=colour, **style)
+        lost.scatter(dot.dependence, 100 * dot.lost, color=colour, **style)
+        gain.scatter(dot.dependence, 100 * dot.gain, color=colour, **style)
     if thresholds is not None:
-        right.axvspan(thresholds.independent_below, thresholds.dependent_above, color="#e3e6ea", zorder=0)
-    right.set_xlabel("dependence on the query")
-    right.set_ylabel("above the best one-context model, points")
-    right.axhline(100 * EQUAL, color=GREY, linewidth=0.8, linestyle="--", zorder=1)
-    for axes in (left, middle, right):
+        lost.axvspan(thresholds.independent_below, thresholds.dependent_above, color="#e3e6ea", zorder=0)
+    lost.set_ylabel("lost with one map, points")
+    gain.set_ylabel("above the best with one context, points")
+    for axes in (lost, gain):
+        axes.set_xlabel("dependence on the query")
+        axes.axhline(100 * EQUAL, color=GREY, linewidth=0.8, linestyle="--", zorder=1)
+    for axes in (gap, dependence, lost, gain):
         axes.axhline(0, color=GREY, linewidth=0.8, zorder=1)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#eceef1", linewidth=0.8)
         axes.set_axisbelow(True)
-    handles, labels = left.get_legend_handles_labels()
+    handles, labels = gap.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels) or 1, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_suffix(".svg"), path.with_suffix(".png")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,14 +21,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- results: begin, written by benchmarks/query_dependence.py --docs -->", "<!-- results: end -->"
 SHARES = {"cue": 0.0, "dial-1": 0.25, "dial-2": 0.5, "dial-3": 0.75, "mirror": 1.0}  # of rows that need a partner
 ONE_CONTEXT = ("se", "snl", "gc")  # the models with one for all positions
-# The models with a map for each query, and its form.
-QUERIED = {
-    "nl": "softmax",
-    "nl-gaussian": "gaussian",
-    "nl-dot_product": "dot_product",
-    "nl-concatenation": "concatenation",
-    "dnl": "disentangled",
-}
+QUERIED = ("nl", "nl-gaussian", "nl-dot_product", "nl-concatenation", "dnl")  # the models with a map for each query
 MORE = "Means over the runs of the block of each model that depends more on its query."
 DEPENDENCE = "`att_cos`, or half of `att_spread` for the two forms without a softmax."
 INTERVALS = "Means over seeds ± half of the 95 % interval by Student's t."
@@ -48,14 +42,13 @@ def write_docs(rows: Sequence[Row], docs: Path = DOCS) -> list[Path]:
     _, mark, tail = rest.partition(END)
     if not mark:
         raise ValueError(f"{page} lacks the two lines {BEGIN!r} and {END!r}, between which the results go")
-    band = (thresholds_of(rows) or {}).get("softmax")
-    pictures = draw(curves(rows), dots(rows), band, docs / "figures" / "query-dependence")
+    pictures = draw(curves(rows), dots(rows), thresholds_of(rows), docs / "figures" / "query-dependence")
     caption = (
-        "The dial from *cue* to *mirror*, digits. Left: how much more accurate than GC with the same seed. Middle: "
-        "dependence of the more dependent of the two blocks. Bars: 95 % intervals over seeds. Right: every single run, "
-        "its gain over the best of SE, SNL and GC with the same seed; above the dashed line, "
-        f"{100 * EQUAL:.0f} points, it needs its queries. Crosses are *twice*; the grey band lies between the "
-        "thresholds of the softmax form."
+        "Digits. Above, the dial from *cue* to *mirror*: how much more accurate than GC with the same seed, and the "
+        "dependence of the more dependent of the two blocks; bars are 95 % intervals over seeds. Below, every single "
+        "run, crosses are *twice*: what it loses when all its queries get one map, with the thresholds of the verdict "
+        "(grey: undecided), and how much better it is than the best of SE, SNL and GC with the same seed. Dashed: "
+        f"{100 * EQUAL:.0f} points."
     )
     figure = f"![Accuracy gap and dependence against the share of rows that need a partner](figures/{pictures[0].name})"
     body = f"{BEGIN}\n\n{words(rows)}\n\n{figure}\n\n{caption}\n\n{sections(rows)}\n\n{END}"
@@ -66,19 +59,19 @@ def write_docs(rows: Sequence[Row], docs: Path = DOCS) -> list[Path]:
 def words(rows: Sequence[Row]) -> str:
     """What the numbers say, with the numbers."""
     said = []
-    for task, share in (("cue", "one context serves all cells"), ("mirror", "every cell needs its partner")):
+    for task, what in (
+        ("cue", "where one context serves all cells"),
+        ("mirror", "where every cell needs its partner"),
+        ("twice", "which sounds like a comparison of pairs but is solved by one context"),
+    ):
+        own = select(rows, "digits", task, "nl")
         gap = mean_interval(list(gaps(rows, "digits", task, "nl").values()))
-        own = mean_interval([dependence(row) for row in select(rows, "digits", task, "nl")])
+        dependences, losses = ([figure(row) for row in own] for figure in (dependence, lost))
         said.append(
-            f"In *{task}*, where {share}, the non-local block is {_points(gap)} points above GC, and its maps "
-            f"depend on the query by {_plain(own)} (0: one map for all; 0.5: nothing in common)."
+            f"In *{task}*, {what}, the non-local block is {_points(gap)} points above GC, its maps depend on the query "
+            f"by {_plain(mean_interval(dependences))} (0: one map for all; 0.5: nothing in common), and one map in "
+            f"their place changes the accuracy by {_points(mean_interval([-loss for loss in losses]))} points."
         )
-    gap = mean_interval(list(gaps(rows, "digits", "twice", "nl").values()))
-    own = mean_interval([dependence(row) for row in select(rows, "digits", "twice", "nl")])
-    said.append(
-        f"In *twice*, which sounds like a comparison of pairs but is solved by one context, the gap is {_points(gap)} "
-        f"points, and the dependence {_plain(own)}."
-    )
     return " ".join(said)
 
 
@@ -98,6 +91,18 @@ def sections(rows: Sequence[Row]) -> str:
                 gap_table([row for row in own if row["model"] in (*ONE_CONTEXT, *QUERIED)], ONE_CONTEXT),
             ),
             (f"{name}: dependence on the query", f"{MORE} {DEPENDENCE}", dependence_table(own)),
+            (
+                f"{name}: with one map for all queries",
+                "Change of the accuracy by `gcnet.simplify(..., max_error=inf)`, points: all blocks replaced in closed "
+                "form, no training.",
+                loss_table(own),
+            ),
+            (
+                f"{name}: queries that are used, and queries that are worth something",
+                f"Runs that lose more than {100 * EQUAL:.0f} points by one map for all queries / runs that are that "
+                "much better than the best model with one context.",
+                use_table(own),
+            ),
         ]
     parts += [
         ("The two kinds of cells on the dial", "Digits, %: judged by the cue / by the partner.", parts_table(rows)),
@@ -129,22 +134,22 @@ def gaps(rows: Sequence[Row], items: str, task: str, model: str, base: Sequence[
     return {row["seed"]: row["accuracy"] - accuracies[row["seed"]] for row in own if row["seed"] in accuracies}
 
 
+def lost(row: Row) -> float:
+    """What accuracy loses when each image gets one map for all its queries, in closed form."""
+    return row["accuracy"] - row["one_map_accuracy"]
+
+
 def trials(rows: Sequence[Row], items: str, tasks: Iterable[str]) -> list[Trial]:
-    """Every run of a model with queries, with whether every one with one context and that seed is clearly worse."""
+    """Every run of a model with queries, with whether it clearly loses by one map for all of them."""
     found = []
-    for task in tasks:
-        for model in QUERIED:
-            gap = gaps(rows, items, task, model, ONE_CONTEXT)
-            for row in select(rows, items, task, model):
-                if row["seed"] in gap:
-                    low, high = (max(block[end] for block in row["blocks"]) for end in ("low", "high"))
-                    needed = gap[row["seed"]] > EQUAL
-                    found.append(Trial(QUERIED[model], dependence(row), low, high, needed, row["seed"]))
+    for row in (row for task in tasks for model in QUERIED for row in select(rows, items, task, model)):
+        low, high = (max(block[end] for block in row["blocks"]) for end in ("low", "high"))
+        found.append(Trial(dependence(row), low, high, lost(row) > EQUAL, row["seed"]))
     return found
 
 
-def thresholds_of(rows: Sequence[Row]) -> dict[str, Thresholds] | None:
-    """By form, calibrated on the dial of digits; None while one of the two kinds of runs is missing."""
+def thresholds_of(rows: Sequence[Row]) -> Thresholds | None:
+    """Calibrated on the dial of digits; None while one of the two kinds of runs is missing."""
     try:
         return calibrate(trials(rows, "digits", SHARES))
     except ValueError:
@@ -154,41 +159,25 @@ def thresholds_of(rows: Sequence[Row]) -> dict[str, Thresholds] | None:
 def thresholds_text(rows: Sequence[Row]) -> str:
     found = thresholds_of(rows)
     if found is None:
-        return "Too few runs: runs that need their queries, and of each form runs that do not, are both needed."
+        return "Too few runs: runs that use their queries, and runs that do not, are both needed."
     dial = trials(rows, "digits", SHARES)
+    between = "the middle third of the gap between the two kinds" if found.separated else "the overlap of the two kinds"
     lines = [
-        f"Calibrated on {len(dial)} runs on the dial of digits, of which {sum(t.needed for t in dial)} are more than "
-        f"{100 * EQUAL:.0f} points better than the best model with one context and the same seed, and so need their "
-        "queries."
+        f"Calibrated on {len(dial)} runs on the dial of digits, of which {sum(t.used for t in dial)} lose more than "
+        f"{100 * EQUAL:.0f} points by one map for all queries and so use them: independent below "
+        f"{found.independent_below:.3f}, dependent above {found.dependent_above:.3f}, undecided {between}."
     ]
-    cells = []
-    for form, limits in found.items():
-        own = [trial.needed for trial in dial if trial.form == form]
-        between = "a third of the gap" if limits.separated else "the overlap"
-        numbers = f"{limits.independent_below:.3f} | {limits.dependent_above:.3f} | {between}"
-        cells.append(f"{form} | {len(own) - sum(own)} | {sum(own)} | {numbers}")
-    lines.append(
-        as_table("form | runs without need | with need | independent below | dependent above | undecided", cells)
-    )
-    groups = {
-        "digits, dial": ("digits", tuple(SHARES)),
-        "digits, twice": ("digits", ("twice",)),
-        "fashion, dial": ("fashion", tuple(SHARES)),
-        "fashion, twice": ("fashion", ("twice",)),
-    }
     judged: dict[str, Score] = {}
     try:
         judged["digits, dial, each seed by the thresholds of the others"] = leave_one_seed_out(dial)
     except ValueError:
         lines.append("Too few seeds to judge each by the others.")
-    for label, (items, tasks) in groups.items():
-        own_trials = trials(rows, items, tasks)
-        if own_trials:
-            judged[label] = score(own_trials, found)
-        for form in found:
-            of_form = [trial for trial in own_trials if trial.form == form]
-            if of_form:
-                judged[f"{label}: {form}"] = score(of_form, found)
+    groups = {"dial": tuple(SHARES), "twice": ("twice",)}
+    for items, (name, tasks) in itertools.product(("digits", "fashion"), groups.items()):
+        for model in (None, *QUERIED):
+            own = trials([row for row in rows if model in (None, row["model"])], items, tasks)
+            if own:
+                judged[f"{items}, {name}" + (f": {model}" if model else "")] = score(own, found)
     cells = [f"{label} | {s.right} | {s.wrong} | {s.undecided}" for label, s in judged.items()]
     return "\n\n".join([*lines, as_table("runs | right | wrong | undecided", cells)])
 
@@ -205,6 +194,20 @@ def gap_table(rows: Sequence[Row], base: Sequence[str] = ("gc",)) -> str:
         return _points(mean_interval(found)) if found else ""
 
     return _by_task(rows, models, cell)
+
+
+def loss_table(rows: Sequence[Row]) -> str:
+    models = [row["model"] for row in rows if row["model"] in QUERIED]
+    return _by_task(rows, models, lambda own, _: _points(mean_interval([-lost(row) for row in own])))
+
+
+def use_table(rows: Sequence[Row]) -> str:
+    def cell(own: list[Row], first: Row) -> str:
+        gain = gaps(rows, first["items"], first["task"], first["model"], ONE_CONTEXT)
+        used = sum(lost(row) > EQUAL for row in own)
+        return f"{used} / {sum(value > EQUAL for value in gain.values())} of {len(own)}"
+
+    return _by_task(rows, [row["model"] for row in rows if row["model"] in QUERIED], cell)
 
 
 def dependence_table(rows: Sequence[Row]) -> str:
@@ -248,14 +251,14 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
 
 
 def dots(rows: Sequence[Row]) -> list[Dot]:
-    """Every run of digits of a model with queries: its dependence and its gain over all with one context."""
+    """Every run of digits of a model with queries."""
     return [
-        Dot(model, dependence(row), gap[row["seed"]], task == "twice")
+        Dot(model, dependence(row), lost(row), gain[row["seed"]], task == "twice")
         for task in (*SHARES, "twice")
         for model in QUERIED
-        for gap in [gaps(rows, "digits", task, model, ONE_CONTEXT)]
+        for gain in [gaps(rows, "digits", task, model, ONE_CONTEXT)]
         for row in select(rows, "digits", task, model)
-        if row["seed"] in gap
+        if row["seed"] in gain
     ]
 
 

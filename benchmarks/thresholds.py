@@ -1,9 +1,9 @@
-"""The thresholds of `gcnet.analysis.verdict` from trials in which it is known whether a model needs its queries."""
+"""The two thresholds of `gcnet.analysis.verdict` from trials in which it is known whether a model uses its queries."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 MISSED = 0.05  # share of the trials of either kind that may lie on the wrong side
@@ -13,15 +13,14 @@ MISSED = 0.05  # share of the trials of either kind that may lie on the wrong si
 class Trial:
     """A trained model: the dependence of its most dependent block with its interval over images, and the truth.
 
-    `form` is that of its maps. `needed` tells whether all models with one context for all positions were worse; trials
-    of one `seed` are not independent, since they share initial weights and the order of the data.
+    `used` tells whether the trained model becomes worse when each image gets one map for all its queries; trials of one
+    `seed` are not independent, since they share initial weights and the order of the data.
     """
 
-    form: str
     dependence: float
     low: float
     high: float
-    needed: bool
+    used: bool
     seed: int
 
 
@@ -34,7 +33,7 @@ class Thresholds:
     separated: bool
 
     def judge(self, trial: Trial) -> bool | None:
-        """What the verdict says of a trial: its queries are needed, are not, or undecided (None)."""
+        """What the verdict says of a trial: its queries are used, are not, or undecided (None)."""
         if trial.high < self.independent_below:
             return False
         return True if trial.low > self.dependent_above else None
@@ -49,42 +48,35 @@ class Score:
     undecided: int
 
 
-def calibrate(trials: Sequence[Trial]) -> dict[str, Thresholds]:
-    """Thresholds for each form that at most 5 % of either kind of trials transgress.
+def calibrate(trials: Sequence[Trial]) -> Thresholds:
+    """Thresholds that at most 5 % of either kind of trials transgress.
 
-    Let b be the dependence that at most 5 % of the trials with need stay below, of all forms together: how far maps
-    must at least differ before one map loses something. Let a be the dependence that at most 5 % of a form's trials
-    without need exceed: how far its maps differ in vain. If a < b there is a gap, and its middle third is left
-    undecided; else the two kinds overlap, and all of the overlap is: "independent" below b, "dependent" above a. The
-    shares are of each kind by itself, so the thresholds do not hang on how many trials of each kind there happen to be.
+    Let a be the dependence that at most 5 % of the trials without use exceed, and b the one that at most 5 % of those
+    with use stay below. If a < b there is a gap, and its middle third is left undecided; else the two kinds overlap,
+    and all of the overlap is: "independent" below b, "dependent" above a. The shares are of each kind by itself, so the
+    thresholds do not hang on how many trials of each kind an experiment happens to have.
 
     Raises:
-        ValueError: there is no trial with need, or none without need of some form.
+        ValueError: one of the two kinds is absent.
     """
-    need = sorted(trial.dependence for trial in trials if trial.needed)
-    found = {}
-    for form in dict.fromkeys(trial.form for trial in trials) or ["any form"]:
-        free = sorted(trial.dependence for trial in trials if trial.form == form and not trial.needed)
-        _both(form, free, need)
-        a = free[len(free) - 1 - math.floor(MISSED * len(free))]
-        b = need[math.floor(MISSED * len(need))]
-        third = (b - a) / 3
-        found[form] = Thresholds(a + third, b - third, True) if third > 0 else Thresholds(b, a, False)
-    return found
-
-
-def _both(form: str, free: Sequence[float], need: Sequence[float]) -> None:
-    if not free or not need:
+    free = sorted(trial.dependence for trial in trials if not trial.used)
+    used = sorted(trial.dependence for trial in trials if trial.used)
+    if not free or not used:
         raise ValueError(
-            f"trials: {len(free)} of {form} without and {len(need)} with need of queries; thresholds need both"
+            f"trials: {len(free)} without and {len(used)} with use of their queries; thresholds need both kinds"
         )
+    a = free[len(free) - 1 - math.floor(MISSED * len(free))]
+    b = used[math.floor(MISSED * len(used))]
+    if a < b:
+        return Thresholds(a + (b - a) / 3, b - (b - a) / 3, separated=True)
+    return Thresholds(b, a, separated=False)
 
 
-def score(trials: Sequence[Trial], thresholds: Mapping[str, Thresholds]) -> Score:
+def score(trials: Sequence[Trial], thresholds: Thresholds) -> Score:
     """The verdicts by given thresholds."""
-    said = [(thresholds[trial.form].judge(trial), trial.needed) for trial in trials]
+    said = [(thresholds.judge(trial), trial.used) for trial in trials]
     undecided = sum(verdict is None for verdict, _ in said)
-    right = sum(verdict == needed for verdict, needed in said)
+    right = sum(verdict == used for verdict, used in said)
     return Score(right, len(trials) - right - undecided, undecided)
 
 
@@ -96,10 +88,7 @@ def leave_one_seed_out(trials: Sequence[Trial]) -> Score:
     """
     total = Score(0, 0, 0)
     for seed in sorted({trial.seed for trial in trials}):
-        others = [trial for trial in trials if trial.seed != seed]
-        thresholds = calibrate(others)
-        for form in {trial.form for trial in trials} - {*thresholds}:
-            _both(form, [], [trial.dependence for trial in others if trial.needed])
+        thresholds = calibrate([trial for trial in trials if trial.seed != seed])
         own = score([trial for trial in trials if trial.seed == seed], thresholds)
         total = replace(total, **{name: getattr(total, name) + count for name, count in vars(own).items()})
     return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from gcnet.analysis.analyze_images import Batch, batches
 from gcnet.analysis.analyze_result import Analysis
 from gcnet.analysis.analyze_rows import Rows
-from gcnet.analysis.attention import DISTRIBUTIONS, Call, Form
+from gcnet.analysis.attention import Call
 from gcnet.analysis.attention_blocks import Reader, readers
 from gcnet.analysis.attention_figures import figures_of
 from gcnet.analysis.attention_foreign import NotReadableError
 from gcnet.analysis.attention_grids import MOST_IMAGES, Grid, KeptImage, grid_of, picture_of
-from gcnet.blocks import DisentangledNonLocal
 from gcnet.ops.precision import without_autocast
 from gcnet.rewrites import record
 from gcnet.rewrites.eager import check_model
@@ -105,10 +104,7 @@ def analyze(
         table=table,
         heads=[{"block": name, **row} for name in blocks for row in results.head_rows(name)],
         scales=[
-            {"block": name, **row}
-            for name in blocks
-            if forms[name] in DISTRIBUTIONS
-            for row in results.scale_rows(name)
+            {"block": name, **row} for name in blocks if forms[name] == "softmax" for row in results.scale_rows(name)
         ],
         per_class=[
             {
@@ -215,12 +211,9 @@ def _prefix(model: nn.Module, name: str) -> int:
 
 def _forms(model: nn.Module, names: list[str]) -> dict[str, str]:
     """For blocks that only other processes have called."""
-    found = {}
-    for name in names:
-        block = model.get_submodule(name)
-        form = "disentangled" if isinstance(block, DisentangledNonLocal) else getattr(block, "pairwise", "")
-        found[name] = form if form in get_args(Form) else "softmax"
-    return found
+    kinds = ("dot_product", "concatenation")
+    pairwise = {name: getattr(model.get_submodule(name), "pairwise", "") for name in names}
+    return {name: kind if kind in kinds else "softmax" for name, kind in pairwise.items()}
 
 
 def _nothing(count: int, unreadable: dict[str, str], skipped: dict[str, str]) -> str:

@@ -25,9 +25,9 @@ class Analysis:
         model: The class of the model.
         images: How many were looked at, in all processes together.
         table: A row for each block, unrounded: `block` (its name in the model, "" for the model itself), `kind` (its
-            class), `form` (of its maps: "softmax", "gaussian", "disentangled", "dot_product", "concatenation"),
-            `images`, `heads`, `positions`, `queries` (1 for a block with one map for all), `keys`, and the figures of
-            `gcnet.analyze` with `_low` and `_high`, the ends of the 95 % interval. What a form does not have is NaN.
+            class), `form` ("softmax", "dot_product", "concatenation"), `images`, `heads`, `positions`, `queries` (1 for
+            a block with one map for all), `keys`, and the figures of `gcnet.analyze` with `_low` and `_high`, the ends
+            of the 95 % interval. What a form does not have is NaN.
         heads: A row for each head: `block`, `head`, and the figures of its maps.
         scales: A row for each factor on the logits: `block`, `factor`, and `att_cos`, `att_jsd`, `entropy`. For factors
             other than 1 they are unbiased estimates from 32 queries an image.

@@ -138,7 +138,7 @@ class Results:
         for head in range(self.heads[block]):
             figure = self._figure(block, name, name, head=head)
             heads[head] = tuple(factor * figure[key] for key in (name, f"{name}_low", f"{name}_high"))
-        return verdict(heads, self._count(block), form)
+        return verdict(heads, self._count(block))
 
     def _count(self, block: str, label: int = _ALL) -> int:
         return self.moments.get((label, block, _ALL, _NUMBER["att_cos"]), (0, 0.0, 0.0))[0]

@@ -60,8 +60,8 @@ def _numbers(found: Verdict) -> str:
 
 
 def kind_of(row: dict[str, Any]) -> str:
-    """A block's class, and its form where that is not the usual one."""
-    return row["kind"] if row["form"] in ("softmax", "disentangled") else f"{row['kind']} ({row['form']})"
+    """A block's class, and its form unless that is the usual softmax."""
+    return row["kind"] if row["form"] == "softmax" else f"{row['kind']} ({row['form']})"
 
 
 def interval(row: dict[str, Any], name: str) -> tuple[str, str]:

@@ -14,9 +14,7 @@ from torch import Tensor
 from gcnet.ops.distances.cosine import precise
 from gcnet.ops.precision import without_autocast
 
-# "softmax": of products of embedded vectors, that of transformers too; "gaussian": of the vectors themselves.
-Form = Literal["softmax", "gaussian", "disentangled", "dot_product", "concatenation"]
-DISTRIBUTIONS: tuple[Form, ...] = ("softmax", "gaussian", "disentangled")  # each map of these sums to one
+Form = Literal["softmax", "dot_product", "concatenation"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Attention:
     Attributes:
         query: (B, W, H, P, D). For "concatenation" D = 1, its share w_f . [theta_i, 0] of the sum under the ReLU.
         key: (B, W, H, Q, D), for "concatenation" likewise.
-        form: How maps are made of them; those of "softmax", "gaussian" and "disentangled" are distributions.
+        form: "softmax" (maps are distributions), "dot_product" or "concatenation" (they are not).
         scale: Factor on the products; one number, or (H, 1, 1).
         bias: Added to the logits, such as that of relative positions; None, or broadcasts to (B, W, H, P, Q).
         mask: Added too, but no part of the logits: 0, or -100 to -inf where a pair is excluded.
@@ -104,7 +102,7 @@ class Maps:
     def weights(self, rows: Tensor | slice, *, logits: Tensor | None = None, factor: float = 1.0) -> Tensor:
         """(N, n, Q): the maps of some queries, the logits multiplied by `factor`."""
         logits_NnQ = factor * (self.logits(rows) if logits is None else logits)
-        if self.form not in DISTRIBUTIONS:
+        if self.form != "softmax":
             return logits_NnQ / logits_NnQ.shape[2]
         if self.mask_NPQ is not None:
             logits_NnQ = logits_NnQ + self.mask_NPQ[:, rows]

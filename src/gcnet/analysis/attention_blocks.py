@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gcnet.analysis.attention import DISTRIBUTIONS, Attention, Call, shared_map
+from gcnet.analysis.attention import Attention, Call, shared_map
 from gcnet.analysis.attention_foreign import FOREIGN
 from gcnet.blocks import ContextBlock, DisentangledNonLocal, NonLocal
 from gcnet.blocks.nonlocal_block import positions
@@ -71,7 +71,7 @@ def _map_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
 def read_nonlocal(block: NonLocal, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, images: int) -> Call:
     x = _map_of(args, kwargs)
     theta_BPD, phi_BQD, _ = block.embed(x)
-    form: Any = "softmax" if block.pairwise == "embedded_gaussian" else block.pairwise
+    form: Any = "softmax" if block.pairwise in ("gaussian", "embedded_gaussian") else block.pairwise
     if block.concat_weight is not None:
         with without_autocast(x):
             wide = accumulate_dtype(theta_BPD)
@@ -87,7 +87,7 @@ def read_nonlocal(block: NonLocal, args: tuple[Any, ...], kwargs: Mapping[str, A
         block.scale,
         grid=((x.shape[2], x.shape[3]), (keys[0], keys[1])) if x.ndim == 4 else None,
     )
-    g = block.g.bias if form in DISTRIBUTIONS else torch.zeros_like(block.g.bias)  # those maps sum to one
+    g = block.g.bias if form == "softmax" else torch.zeros_like(block.g.bias)  # those maps sum to one
     return Call(
         positions(x)[:, None], positions(block.context(x))[:, None], _constant(block, g.to(block.g.weight)), attention
     )
@@ -104,8 +104,7 @@ def read_dnl(
     attention = Attention(
         query_BPK[:, None, None],
         key_BPK[:, None, None],
-        "disentangled",
-        block.scale,
+        scale=block.scale,
         unary=unary_BP[:, None, None],
         grid=None if size is None else (size, size),
     )

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from gcnet.analysis.attention import DISTRIBUTIONS, Call, Maps
+from gcnet.analysis.attention import Call, Maps
 from gcnet.ops.distances import (
     EXACT_UP_TO,
     average_cosine_distance,
@@ -103,7 +103,7 @@ def _figures(maps: Maps, generator: torch.Generator) -> dict[str, Tensor]:
         sums.add(logits_NnQ, weights_NnQ)
     found = sums.figures(P)
     nothing = torch.full_like(found["att_cos"], math.nan)
-    if maps.form not in DISTRIBUTIONS:
+    if maps.form != "softmax":
         names = ("att_jsd", "att_jsd_variance", *(scaled(name, factor) for factor in SCALES for name in SCALED))
         return found | dict.fromkeys(names, nothing)
     if P <= EXACT_UP_TO:
@@ -135,7 +135,7 @@ class _Sums:
 
     def __init__(self, maps: Maps) -> None:
         N, _, Q = maps.sizes
-        self.distributions = maps.form in DISTRIBUTIONS
+        self.distributions = maps.form == "softmax"
         self.split = self.distributions and maps.unary_NQ is None
         self.unit_NQ, self.weight_NQ, self.logit_NQ = (maps.key_NQD.new_zeros(N, Q) for _ in range(3))
         self.energy_N, self.logit_energy_N, self.entropy_N, self.effective_N = (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gcnet.analysis.attention import DISTRIBUTIONS, Attention, Maps
+from gcnet.analysis.attention import Attention, Maps
 
 SIDE = 16
 MOST_IMAGES = 12
@@ -28,8 +28,8 @@ class Grid:
         queries: Height and width of the grid of queries; (1, 1) for a block with one map for all.
         keys: Height and width of the grid of keys.
         full: Height and width of the maps before.
-        form: As in `Attention`; maps of "dot_product" and "concatenation" do not sum to one (of the others, tokens
-            that are no positions, such as a class token, hold what is missing).
+        form: "softmax", "dot_product" or "concatenation"; only the first one's maps sum to one (tokens that are no
+            positions, such as a class token, hold what is missing).
     """
 
     queries: tuple[int, int]
@@ -107,7 +107,7 @@ def grid_of(attention: Attention, b: int, size: tuple[int, int]) -> Grid | None:
     rows = _centres(full[0], queries)
     cells = _cells(full[1], keys)
     p, q = math.prod(queries), math.prod(keys)
-    plain = attention.form in DISTRIBUTIONS and all(t is None for t in (maps.bias_NPQ, maps.mask_NPQ, maps.unary_NQ))
+    plain = attention.form == "softmax" and all(t is None for t in (maps.bias_NPQ, maps.mask_NPQ, maps.unary_NQ))
     if plain and q == Q and D * (p + Q + attention.prefix) < p * q:
         return Grid(queries, keys, full, attention.form, None, _factors(maps, rows))
     weights = maps.weights(rows.to(maps.key_NQD.device))[:, :, attention.prefix :].cpu()

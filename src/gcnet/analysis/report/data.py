@@ -21,7 +21,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gcnet.analysis.attention import DISTRIBUTIONS
 from gcnet.analysis.attention_grids import SIDE, Grid, KeptImage, centres
 from gcnet.analysis.verdict import measure
 
@@ -49,7 +48,7 @@ def _block(analysis: Analysis, row: dict[str, Any]) -> dict[str, Any]:
     heads = [head for head in analysis.heads if head["block"] == row["block"]]
     return {
         "name": row["block"],
-        "softmax": row["form"] in DISTRIBUTIONS,
+        "softmax": row["form"] == "softmax",
         "dependence": _dependence(row, row["form"]),
         "heads": [_dependence(head, row["form"]) for head in heads],
     }

@@ -38,7 +38,7 @@ def page(analysis: Analysis) -> str:
         lead=_lead(analysis),
         columns=list(COLUMNS.values()),
         rows=[_row(analysis, row) for row in analysis.table],
-        thresholds={form: THRESHOLDS[form] for form in dict.fromkeys(row["form"] for row in analysis.table)},
+        thresholds=THRESHOLDS,
         skipped={name_of(name): reason for name, reason in analysis.skipped.items()},
         unreadable=dict(zip(short_names(list(analysis.unreadable)), analysis.unreadable.values(), strict=True)),
         shown=len(analysis.kept),
