@@ -22,9 +22,9 @@ class Verdict(str):
     thresholds. The dependence is att_cos for maps that are distributions, and att_spread / 2 for the dot product and
     concatenation forms, where equal directions of different lengths are different contexts as well. Query-independent:
     `high` is below `independent_below`, so it holds for every head. Query-dependent: `low` is above `dependent_above`,
-    so at least one head uses its queries. That is about the block as it was trained: a model trained with GC in its place
-    may be as good (docs/query-dependence.md). With a single image there is no interval, and its value decides: the
-    verdict is then about this image.
+    so at least one head uses its queries. That is about the block as it was trained: a model trained with GC in its
+    place may be as good (docs/query-dependence.md). With a single image there is no interval, and its value decides:
+    the verdict is then about this image.
     """
 
     numbers: dict[str, Any]
