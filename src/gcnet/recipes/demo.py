@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gcnet.recipes.compare import compare
 from gcnet.recipes.comparison import Comparison
@@ -16,7 +16,11 @@ from gcnet.recipes.settings import Settings
 
 BLOCKS = ("none", "se", "snl", "gc", "nl")
 TASKS = ("cue", "mirror")
-EPOCHS = {"cue": 3, "mirror": 6}  # with 4 the non-local block has not found the partners yet
+# Of `mirror`, as many steps as fit: where they are fewer the non-local block has not found the partners yet.
+TRAINING: dict[str, dict[str, Any]] = {
+    "cue": {"epochs": 3, "batch_size": 64, "lr": 4e-3},
+    "mirror": {"epochs": 6, "batch_size": 32, "lr": 2.5e-3},
+}
 ASKED = {
     "cue": "The task: mark every cell whose item is of the class shown inverted in the upper left corner. One context, "
     "the class of the cue, serves all cells.",
@@ -41,12 +45,10 @@ def plan(*, quick: bool = False, items: str = "digits", runs: Path = Path("runs"
             task="scenes",
             data=task if items == "digits" else f"{task}/{items}",
             model="scenes",
-            epochs=EPOCHS[task],
-            batch_size=64,
-            lr=4e-3,
             weight_decay=1e-3,
             schedule="one_cycle",
             runs=runs,
+            **TRAINING[task],
         )
         for task in TASKS
     }
