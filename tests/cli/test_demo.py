@@ -12,7 +12,7 @@ from gcnet.data import items
 demo_module = sys.modules["gcnet.recipes.demo"]
 
 
-@pytest.mark.parametrize(("words", "said"), [(["--quick"], "10 short trainings, at most 5 minutes"), ([], "30 short")])
+@pytest.mark.parametrize(("words", "said"), [(["--quick"], "10 short trainings, about 5 minutes"), ([], "30 short")])
 def test_the_plan_comes_before_the_work(words, said, monkeypatch):
     def without_digits(**options):
         assert options["quick"] == bool(words)

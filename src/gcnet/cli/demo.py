@@ -22,7 +22,7 @@ def demo(
     seeds, minutes = (1, 5) if quick else (3, 15)
     typer.echo(
         f"Trains 5 small models (no block, SE, SNL, GC, NL) on 2 tasks with {seeds} {'seed' if quick else 'seeds'}: "
-        f"{10 * seeds} short trainings, at most {minutes} minutes on 2 cores.\n"
+        f"{10 * seeds} short trainings, about {minutes} minutes on 2 cores.\n"
         f"Then writes {runs / 'demo' / 'report.html'}. Ctrl-C stops; the same command goes on."
     )
     from gcnet.cli.compare import say_comparison
