@@ -58,7 +58,7 @@ def write_docs(rows: Sequence[Row], docs: Path = DOCS) -> list[Path]:
 
 def words(rows: Sequence[Row]) -> str:
     """What the numbers say, with the numbers."""
-    said = []
+    said = ["Dependence is 0 where one map serves all queries, and 0.5 where no two maps have anything in common."]
     for task, what in (
         ("cue", "where one context serves all cells"),
         ("mirror", "where every cell needs its partner"),
@@ -69,8 +69,8 @@ def words(rows: Sequence[Row]) -> str:
         dependences, losses = ([figure(row) for row in own] for figure in (dependence, lost))
         said.append(
             f"In *{task}*, {what}, the non-local block is {_points(gap)} points above GC, its maps depend on the query "
-            f"by {_plain(mean_interval(dependences))} (0: one map for all; 0.5: nothing in common), and one map in "
-            f"their place changes the accuracy by {_points(mean_interval([-loss for loss in losses]))} points."
+            f"by {_plain(mean_interval(dependences))}, and one map in their place changes the accuracy by "
+            f"{_points(mean_interval([-loss for loss in losses]))} points."
         )
     return " ".join(said)
 
