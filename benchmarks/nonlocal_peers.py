@@ -47,9 +47,8 @@ def build(form: str, channels: int) -> dict[str, nn.Module]:
         nn.init.uniform_(theirs.norm.weight, 0.5, 1.5)  # type: ignore[union-attr, arg-type]
     else:
         theirs = NonLocal2d(channels, reduction=REDUCTION, mode=form, zeros_init=False)
-        nn.init.normal_(
-            theirs.conv_out.conv.weight, std=0.3
-        )  # mmcv's 0.01 adds less than the rounding errors of x hide
+        # mmcv's own 0.01 adds so little that the rounding errors of x hide it
+        nn.init.normal_(theirs.conv_out.conv.weight, std=0.3)
     return {"ours": gcnet.accelerate(theirs).eval(), PEERS[form]: theirs.eval()}
 
 

@@ -46,6 +46,7 @@ from gcnet.recipes.evaluate import measure as figures_of
 from gcnet.recipes.sources import Source, open_scenes
 from measure import RESULTS, environment
 from query_dependence_report import QUERIED, write_docs, write_report
+from simplify import WAYS, calibration
 
 NAME = "query_dependence"
 TASKS = ("cue", "dial-1", "dial-2", "dial-3", "mirror", "twice")
@@ -65,7 +66,6 @@ MODELS_OF = {"digits": tuple(MODELS), "fashion": ("none", "snl", "gc", "nl", "dn
 SEEDS_OF = {"digits": (0, 1, 2, 3, 4), "fashion": (0, 1, 2)}
 EPOCHS = 8
 IMAGES = 200  # test scenes that are analysed
-CALIBRATION = 256  # training scenes for the closed form
 # Before a process begins: one thread, which sleeps while it waits; memory stays with the process (docs/guide-training).
 VARIABLES = {
     "OMP_NUM_THREADS": "1",
@@ -90,7 +90,7 @@ class Case:
         return f"{self.items} {self.task} {self.model} {self.seed}"
 
     def settings(self, runs: Path) -> Settings:
-        """Those of the demo, with the same number of epochs for all tasks and models."""
+        """Those of the demo's *cue*, with another number of epochs, for all tasks and models."""
         block, options = MODELS[self.model]
         return replace(
             plan(items=self.items, runs=runs)[0]["cue"],
@@ -131,10 +131,9 @@ def measure(case: Case, runs: Path) -> Row:
             row[f"{name}_accuracy"] = part["balanced_accuracy"]
     row["blocks"] = _blocks(model, source) if MODELS[case.model][0] else []
     if case.model in QUERIED:
-        images = torch.stack([source.datasets["train"][index][0] for index in range(CALIBRATION)])
-        one_map = gcnet.simplify(model, images.split(32), max_error=math.inf)
-        figures = figures_of(one_map, source, "test", task="scenes", settings=settings)
-        row["one_map_accuracy"] = figures["balanced_accuracy"]
+        one_map = gcnet.simplify(model, calibration(source), **WAYS["forced"])
+        replaced = figures_of(one_map, source, "test", task="scenes", settings=settings)
+        row["one_map_accuracy"] = replaced["balanced_accuracy"]
     row |= {"seconds": run.summary["seconds"], "torch": torch.__version__, "date": datetime.date.today().isoformat()}
     return _rounded(row)
 

@@ -15,15 +15,15 @@ from gcnet.recipes.conclusions import EQUAL
 from thresholds import Thresholds
 
 # Okabe and Ito's colours, told apart by the colour-blind; the markers tell them apart without colours.
+GREY = "#8a8f98"
 STYLES = {
-    "snl": ("#8a8f98", "x"),
+    "snl": (GREY, "x"),
     "nl": ("#0072B2", "o"),
     "nl-gaussian": ("#E69F00", "s"),
     "nl-dot_product": ("#009E73", "^"),
     "nl-concatenation": ("#CC79A7", "v"),
     "dnl": ("#D55E00", "D"),
 }
-GREY = "#8a8f98"
 
 
 @dataclass(frozen=True)

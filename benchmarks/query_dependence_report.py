@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def select(rows: Iterable[Row], items: str, task: str, model: str) -> list[Row]:
 
 
 def most_dependent(row: Row) -> Row:
-    """The block whose queries matter most: one such block is enough for a model to need it."""
+    """The block that depends most: one such block is enough for a model to use its queries."""
     return max(row["blocks"], key=lambda block: block["dependence"])
 
 
@@ -183,45 +183,41 @@ def thresholds_text(rows: Sequence[Row]) -> str:
 
 
 def accuracy_table(rows: Sequence[Row]) -> str:
-    return _by_task(rows, [row["model"] for row in rows], lambda own, _: _percent([row["accuracy"] for row in own]))
+    return _by_task(rows, lambda own: _percent([row["accuracy"] for row in own]))
 
 
 def gap_table(rows: Sequence[Row], base: Sequence[str] = ("gc",)) -> str:
-    models = [row["model"] for row in rows if row["model"] not in base]
-
-    def cell(own: list[Row], first: Row) -> str:
-        found = list(gaps(rows, first["items"], first["task"], first["model"], base).values())
+    def cell(own: list[Row]) -> str:
+        found = list(gaps(rows, own[0]["items"], own[0]["task"], own[0]["model"], base).values())
         return _points(mean_interval(found)) if found else ""
 
-    return _by_task(rows, models, cell)
+    return _by_task([row for row in rows if row["model"] not in base], cell)
 
 
 def loss_table(rows: Sequence[Row]) -> str:
-    models = [row["model"] for row in rows if row["model"] in QUERIED]
-    return _by_task(rows, models, lambda own, _: _points(mean_interval([-lost(row) for row in own])))
+    return _by_task(_queried(rows), lambda own: _points(mean_interval([-lost(row) for row in own])))
 
 
 def use_table(rows: Sequence[Row]) -> str:
-    def cell(own: list[Row], first: Row) -> str:
-        gain = gaps(rows, first["items"], first["task"], first["model"], ONE_CONTEXT)
+    def cell(own: list[Row]) -> str:
+        gain = gaps(rows, own[0]["items"], own[0]["task"], own[0]["model"], ONE_CONTEXT)
         used = sum(lost(row) > EQUAL for row in own)
         return f"{used} / {sum(value > EQUAL for value in gain.values())} of {len(own)}"
 
-    return _by_task(rows, [row["model"] for row in rows if row["model"] in QUERIED], cell)
+    return _by_task(_queried(rows), cell)
 
 
 def dependence_table(rows: Sequence[Row]) -> str:
-    models = [row["model"] for row in rows if row["model"] in QUERIED]
-    return _by_task(rows, models, lambda own, _: _plain(mean_interval([dependence(row) for row in own])))
+    return _by_task(_queried(rows), lambda own: _plain(mean_interval([dependence(row) for row in own])))
 
 
 def parts_table(rows: Sequence[Row]) -> str:
     digits = [row for row in rows if row["items"] == "digits" and "mirror_accuracy" in row]
 
-    def cell(own: list[Row], _: Row) -> str:
+    def cell(own: list[Row]) -> str:
         return " / ".join(_percent([row[f"{part}_accuracy"] for row in own]) for part in ("cue", "mirror"))
 
-    return _by_task(digits, [row["model"] for row in digits], cell)
+    return _by_task(digits, cell)
 
 
 def distance_table(rows: Sequence[Row]) -> str:
@@ -244,9 +240,9 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
         own = {share: select(rows, "digits", task, model) for task, share in SHARES.items()}
         gap = {share: list(gaps(rows, "digits", task, model).values()) for task, share in SHARES.items()}
         shares = [share for share in own if own[share] and gap[share]]
-        dependences = [mean_interval([dependence(row) for row in own[share]]) for share in shares]
-        gains = [mean_interval(gap[share]) for share in shares]
-        found.append(Curve(model, shares, gains, dependences if model in QUERIED else []))
+        queried = shares if model in QUERIED else []
+        dependences = [mean_interval([dependence(row) for row in own[share]]) for share in queried]
+        found.append(Curve(model, shares, [mean_interval(gap[share]) for share in shares], dependences))
     return found
 
 
@@ -267,14 +263,19 @@ def _between(block: Row) -> float | None:
     return None if within is None or not within + (between or 0) else (between or 0) / (within + (between or 0))
 
 
-def _by_task(rows: Sequence[Row], models: Iterable[str], cell: Any) -> str:
+def _queried(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["model"] in QUERIED]
+
+
+def _by_task(rows: Sequence[Row], cell: Callable[[list[Row]], str]) -> str:
+    """A line for each model, a column for each task; `cell` makes the text of the runs of both."""
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     lines = []
-    for model in dict.fromkeys(models):
+    for model in dict.fromkeys(row["model"] for row in rows):
         cells = []
         for task in tasks:
             own = [row for row in rows if (row["task"], row["model"]) == (task, model)]
-            cells.append(cell(own, own[0]) if own else "")
+            cells.append(cell(own) if own else "")
         lines.append(" | ".join([model, *cells]))
     return as_table(" | ".join(["model", *tasks]), lines)
 

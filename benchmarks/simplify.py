@@ -72,12 +72,12 @@ def measure(settings: Settings, *, rounds: int, seconds: float) -> Row:
 
 def compare(model: nn.Module, source: Source, settings: Settings, *, rounds: int, seconds: float) -> Row:
     """Accuracy before and after in each of the ways, errors of the blocks, and times."""
-    images = torch.stack([source.datasets["train"][index][0] for index in range(IMAGES)])
+    batches = calibration(source)
     accuracy = partial(_accuracy, source=source, settings=settings)
     row: Row = {"before": accuracy(model), "ways": {}}
     simplified: Any = model
     for way, arguments in WAYS.items():
-        simplified = gcnet.simplify(model, images.split(BATCH), **arguments)
+        simplified = gcnet.simplify(model, batches, **arguments)
         report = simplified.report
         row["ways"][way] = {
             "accuracy": accuracy(simplified),
@@ -98,6 +98,12 @@ def compare(model: nn.Module, source: Source, settings: Settings, *, rounds: int
         for height, width in SIZES
     }
     return row
+
+
+def calibration(source: Source) -> tuple[Tensor, ...]:
+    """Training scenes, in batches."""
+    images = torch.stack([source.datasets["train"][index][0] for index in range(IMAGES)])
+    return images.split(BATCH)
 
 
 def _accuracy(model: nn.Module, source: Source, settings: Settings) -> float:

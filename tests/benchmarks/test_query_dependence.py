@@ -8,6 +8,7 @@ import pytest
 
 import query_dependence as study
 import query_dependence_report as report
+import simplify
 from gcnet.analysis.verdict import THRESHOLDS
 from gcnet.recipes import sources
 from query_dependence import Case
@@ -18,7 +19,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(sources, "SCENE_COUNTS", {"train": 128, "val": 16, "test": 32})
     monkeypatch.setattr(study, "EPOCHS", 1)
     monkeypatch.setattr(study, "IMAGES", 8)
-    monkeypatch.setattr(study, "CALIBRATION", 64)
+    monkeypatch.setattr(simplify, "IMAGES", 64)
 
 
 @pytest.mark.parametrize(
