@@ -16,7 +16,7 @@ import torchvision
 from torch import nn
 
 import gcnet
-from gcnet.recipes.paper import ALL_GC, AXES, NONE, ONE, Published
+from gcnet.analysis.published import ALL_GC, AXES, NONE, ONE, Published
 from measure import write
 
 AVERAGE_SCALE = {"pool": "average", "fusion": "scale"}

@@ -10,8 +10,8 @@ of an hour and most of an hour on two cores, so `make bench` leaves them out.
 import argparse
 from pathlib import Path
 
+from gcnet.analysis.comparison import Comparison, run_table
 from gcnet.recipes import Settings, compare, demo
-from gcnet.recipes.comparison import Comparison, run_table
 from measure import write
 
 BATCHES = "training step and inference: time over that of none, one batch, interleaved rounds, median (95 %)"

@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 
 from gcnet.recipes import Run, train
-from gcnet.recipes.detection_settings import detection_settings
-from gcnet.recipes.loaders import train_loader
-from gcnet.recipes.settings import Settings
-from gcnet.recipes.train import prepare
-from gcnet.tasks.detect import trainable
+from gcnet.recipes.training import prepare
+from gcnet.tasks.detection.module import trainable
+from gcnet.tasks.detection.recipe import detection_settings
+from gcnet.tasks.run_data import train_loader
+from gcnet.tasks.settings import Settings
 from measure import write
 
 BLOCKS = {"none": {}, "gc": {"block": "gc", "stages": ("c3", "c4", "c5"), "block_options": {"reduction": 4}}}

@@ -36,14 +36,14 @@ import torch
 from torch.utils.data import TensorDataset
 
 import gcnet
-from gcnet.analysis.attention_figures import FIGURES
+from gcnet.analysis.figures import FIGURES
 from gcnet.checkpoints import load_checkpoint
-from gcnet.checkpoints.atomic import write_text
-from gcnet.data.scenes import GRID, IGNORED, MIRRORED_ROWS
+from gcnet.data.source import Source, open_scenes
+from gcnet.files.atomic import write_text
 from gcnet.recipes import Settings, train
-from gcnet.recipes.demo import plan
-from gcnet.recipes.evaluate import measure as figures_of
-from gcnet.recipes.sources import Source, open_scenes
+from gcnet.recipes.evaluation import measure as figures_of
+from gcnet.scenes.demo import plan
+from gcnet.scenes.draw import GRID, IGNORED, MIRRORED_ROWS
 from measure import RESULTS, environment
 from query_dependence_report import QUERIED, write_docs, write_report
 from simplify import WAYS, calibration

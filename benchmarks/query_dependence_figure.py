@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from gcnet.analysis.intervals import Mean
-from gcnet.recipes.conclusions import EQUAL
+from gcnet.scenes.conclusions import EQUAL
 from thresholds import Thresholds
 
 # Okabe and Ito's colours, told apart by the colour-blind; the markers tell them apart without colours.

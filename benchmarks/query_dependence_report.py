@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gcnet.analysis.intervals import Mean, mean_interval
-from gcnet.checkpoints.atomic import write_text
-from gcnet.recipes.conclusions import EQUAL
+from gcnet.files.atomic import write_text
+from gcnet.scenes.conclusions import EQUAL
 from query_dependence_figure import Curve, Dot, draw
 from rows import as_table
 from thresholds import Score, Thresholds, Trial, calibrate, leave_one_seed_out, score

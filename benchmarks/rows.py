@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gcnet.analysis.intervals import Median, median_interval
-from gcnet.checkpoints.atomic import write_text
+from gcnet.files.atomic import write_text
 from measure import RESULTS, environment, rounded
 
 Row = dict[str, Any]

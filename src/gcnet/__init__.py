@@ -6,13 +6,11 @@ The public names load on first use, so that `gcnet --help` does not wait for tor
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gcnet.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from gcnet import blocks as blocks
     from gcnet import ops as ops
-    from gcnet.analysis.analyze import Analysis as Analysis
-    from gcnet.analysis.analyze import analyze as analyze
-    from gcnet.analysis.profile import Profile as Profile
-    from gcnet.analysis.profile import profile as profile
     from gcnet.analysis.simplify import simplify as simplify
     from gcnet.blocks import create_block as create_block
     from gcnet.blocks import list_blocks as list_blocks
@@ -22,13 +20,15 @@ if TYPE_CHECKING:
     from gcnet.checkpoints import save_checkpoint as save_checkpoint
     from gcnet.models import create_model as create_model
     from gcnet.models import list_models as list_models
+    from gcnet.report.analysis import Analysis as Analysis
+    from gcnet.report.analysis import analyze as analyze
+    from gcnet.report.profile import Profile as Profile
+    from gcnet.report.profile import profile as profile
     from gcnet.rewrites import accelerate as accelerate
     from gcnet.rewrites import deform as deform
     from gcnet.rewrites import fold as fold
     from gcnet.rewrites import insert as insert
     from gcnet.rewrites import inserted as inserted
-
-__version__ = "0.1.0"
 
 _WHERE = {
     "create_block": "gcnet.blocks",
@@ -44,13 +44,16 @@ _WHERE = {
     "CheckpointError": "gcnet.checkpoints",
     "load_checkpoint": "gcnet.checkpoints",
     "save_checkpoint": "gcnet.checkpoints",
-    "profile": "gcnet.analysis.profile",
-    "Profile": "gcnet.analysis.profile",
-    "analyze": "gcnet.analysis.analyze",
-    "Analysis": "gcnet.analysis.analyze",
+    "profile": "gcnet.report.profile",
+    "Profile": "gcnet.report.profile",
+    "analyze": "gcnet.report.analysis",
+    "Analysis": "gcnet.report.analysis",
     "simplify": "gcnet.analysis.simplify",
 }
-_PACKAGES = ("analysis", "blocks", "checkpoints", "data", "models", "ops", "recipes", "rewrites", "tasks")
+_PACKAGES = (
+    *("analysis", "blocks", "checkpoints", "data", "errors", "exporters", "files", "models", "ops", "recipes"),
+    *("report", "rewrites", "scenes", "surgery", "tasks"),
+)
 
 __all__ = ["__version__", "blocks", "ops", *_WHERE]
 

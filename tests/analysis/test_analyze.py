@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 import gcnet
-from gcnet.analysis.analyze_rows import Rows
+from gcnet.analysis.rows import Rows
 from gcnet.analysis.verdict import DEPENDENT, INDEPENDENT, THRESHOLDS, UNDECIDED, verdict
 from gcnet.blocks import CATALOGUE, DisentangledNonLocal, NonLocal
 from gcnet.ops.distances import average_cosine_distance_reference as cosine
@@ -198,7 +198,7 @@ def test_other_scales_of_the_logits_are_what_the_block_with_that_scale_has():
 
 
 def test_estimates_at_other_scales_from_some_queries_are_unbiased(monkeypatch):
-    monkeypatch.setattr("gcnet.analysis.attention_figures._SWEEP", 5)
+    monkeypatch.setattr("gcnet.analysis.figures._SWEEP", 5)
     block, x = _randomised(NonLocal(6)).double(), torch.randn(1, 6, 3, 4, dtype=torch.float64)
     rows = {row["factor"]: row for row in gcnet.analyze(block, x.expand(600, -1, -1, -1)).scales}
     block.scale = 2.0
@@ -212,8 +212,8 @@ def test_estimates_at_other_scales_from_some_queries_are_unbiased(monkeypatch):
 def test_more_than_1024_queries_are_streamed_and_their_divergence_is_estimated(monkeypatch):
     block, x = _randomised(NonLocal(6, scale=0.2)).double(), torch.randn(4, 6, 5, 7, dtype=torch.float64)
     exact = gcnet.analyze(block, x).table[0]
-    monkeypatch.setattr("gcnet.analysis.attention_figures.EXACT_UP_TO", 34)
-    monkeypatch.setattr("gcnet.analysis.attention_figures._AT_ONCE", 4 * 35)
+    monkeypatch.setattr("gcnet.analysis.figures.EXACT_UP_TO", 34)
+    monkeypatch.setattr("gcnet.analysis.figures._AT_ONCE", 4 * 35)
     streamed = gcnet.analyze(block, x).table[0]
     assert 0 < streamed["att_jsd_error"] < 0.1 * exact["att_jsd"]
     assert abs(streamed["att_jsd"] - exact["att_jsd"]) < 4 * streamed["att_jsd_error"]

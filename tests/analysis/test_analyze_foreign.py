@@ -8,7 +8,7 @@ from timm.layers import Attention
 from torch import nn
 
 import gcnet
-from gcnet.analysis.attention_blocks import readers
+from gcnet.analysis.readers.blocks import readers
 from gcnet.ops.distances import average_cosine_distance, average_jensen_shannon
 
 

@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 
 import gcnet
-from gcnet.analysis.attention_grids import grid_of, picture_of
+from gcnet.analysis.grids import grid_of, picture_of
 from gcnet.analysis.moments import Moments
 from gcnet.blocks import NonLocal
 
@@ -130,7 +130,7 @@ def test_every_block_on_2d_maps_keeps_its_grid_and_the_picture_its_colours():
 def test_maps_of_other_dimensions_and_of_windows_have_no_grid():
     block = _block()
     assert gcnet.analyze(block, torch.randn(2, 8, 6), keep=1).kept == []
-    from gcnet.analysis.attention import Attention
+    from gcnet.analysis.readers.attention import Attention
 
     assert grid_of(Attention(torch.ones(1, 2, 1, 4, 3), torch.ones(1, 2, 1, 4, 3)), 0, (8, 8)) is None
     assert isinstance(block, nn.Module)

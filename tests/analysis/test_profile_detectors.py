@@ -10,7 +10,7 @@ from torchvision.models import detection
 
 import gcnet
 from gcnet.analysis.cost import count_parameters
-from gcnet.analysis.detector_pass import DetectorPass
+from gcnet.tasks.detection.cost import DetectorPass
 from tests.models.detection.small import KINDS, small
 
 SIZE = (3, 64, 96)

@@ -5,7 +5,7 @@ import torch
 from torchvision.models import resnet
 
 import onnx_latency
-from gcnet.rewrites.export_check import distance
+from gcnet.exporters.check import distance
 
 
 def tiny() -> resnet.ResNet:

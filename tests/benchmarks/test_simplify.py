@@ -9,7 +9,7 @@ from torch.utils.data import TensorDataset
 
 import gcnet
 import simplify
-from gcnet.recipes.sources import Source
+from gcnet.data.source import Source
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from torch import nn
 
 import gcnet
 from gcnet.blocks import GlobalContext
-from gcnet.rewrites import record
+from gcnet.surgery import record
 
 TINY = "timm/test_resnet"
 

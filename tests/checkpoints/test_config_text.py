@@ -2,7 +2,7 @@
 
 import pytest
 
-from gcnet.checkpoints.config_text import parse_config
+from gcnet.checkpoints.mmdet.config_text import parse_config
 
 
 def test_data_is_found():

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gcnet
-from gcnet.checkpoints import mmdet
-from gcnet.checkpoints.errors import CheckpointError
+from gcnet.checkpoints.mmdet import names as mmdet
+from gcnet.checkpoints.mmdet.architecture import architecture_of
 from gcnet.checkpoints.published import build, fill
-from gcnet.checkpoints.recognise import architecture_of
+from gcnet.errors import CheckpointError
 from gcnet.models.detection import create_detector
 from gcnet.recipes import convert
 

@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 import gcnet
-from gcnet.checkpoints import mmdet
-from gcnet.checkpoints.errors import CheckpointError
+from gcnet.checkpoints.mmdet import names as mmdet
+from gcnet.checkpoints.mmdet.architecture import architecture_of
 from gcnet.checkpoints.published import build, fill
-from gcnet.checkpoints.recognise import architecture_of
+from gcnet.errors import CheckpointError, SettingsError
 from gcnet.recipes import convert
-from gcnet.recipes.settings import SettingsError
 from tests.models.detection.fixtures import NAMES
 
 ZOO = 25
@@ -216,6 +215,6 @@ def test_convert_refuses_other_outputs(tmp_path):
 
 
 def _state(shared: Path, name: str) -> dict[str, Tensor]:
-    from gcnet.checkpoints.unpickle import unpickle
+    from gcnet.files.unpickle import unpickle
 
     return dict(unpickle(shared / "fixtures/detectors" / name / "checkpoint.pth")["state_dict"])

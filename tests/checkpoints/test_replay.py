@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import gcnet
-from gcnet.rewrites import record
+from gcnet.surgery import record
 
 
 def awake(model):

@@ -20,7 +20,7 @@ def test_a_simplified_model_comes_back(tmp_path, pairwise, form, monkeypatch):
         for parameter in block.parameters():
             nn.init.normal_(parameter, std=0.3)
     if form == "image":
-        monkeypatch.setattr(sys.modules["gcnet.rewrites.simplify"], "forms", lambda block: ("image",))
+        monkeypatch.setattr(sys.modules["gcnet.rewrites.simplification.apply"], "forms", lambda block: ("image",))
     simplified = gcnet.rewrites.simplify(model, [torch.rand(8, 1, 48, 48)], max_error=math.inf).eval()
     assert {block.form for block in simplified.report.blocks} == {form}
     gcnet.save_checkpoint(simplified, tmp_path / "m.safetensors")

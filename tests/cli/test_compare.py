@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-import gcnet.recipes.compare  # noqa: F401
+import gcnet.recipes.comparison  # noqa: F401
+from gcnet.analysis.published import AXES
 from gcnet.cli import app
-from gcnet.recipes import sources
-from gcnet.recipes.folders import check_resumable
-from gcnet.recipes.paper import AXES
+from gcnet.data import source as sources
+from gcnet.recipes.run.folder import check_resumable
 
-compare_module = sys.modules["gcnet.recipes.compare"]
+compare_module = sys.modules["gcnet.recipes.comparison"]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_blocks_of_old_are_still_the_values_of_the_axis_block(called):
     assert called.options["blocks"] is called.options["values"] is None
 
 
-@pytest.mark.filterwarnings("default::gcnet.recipes.detection_settings.SettingsWarning")
+@pytest.mark.filterwarnings("default::gcnet.tasks.detection.recipe.SettingsWarning")
 def test_detectors_have_the_published_training(called):
     result = invoke(
         *(

@@ -5,11 +5,11 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-import gcnet.recipes.demo  # noqa: F401
+import gcnet.scenes.demo  # noqa: F401
 from gcnet.cli import app
-from gcnet.data import items
+from gcnet.scenes import items
 
-demo_module = sys.modules["gcnet.recipes.demo"]
+demo_module = sys.modules["gcnet.scenes.demo"]
 
 
 @pytest.mark.parametrize(("words", "said"), [(["--quick"], "10 short trainings, about 5 minutes"), ([], "30 short")])

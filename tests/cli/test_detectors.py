@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from gcnet.recipes.settings import from_json
+from gcnet.tasks.settings import from_json
 from tests.recipes.detection import TINY, write_discs
 
 # The command says them as notes.
-pytestmark = pytest.mark.filterwarnings("default::gcnet.recipes.detection_settings.SettingsWarning")
+pytestmark = pytest.mark.filterwarnings("default::gcnet.tasks.detection.recipe.SettingsWarning")
 SMALL = [f"--detector-option={name}={value}" for name, value in TINY.items()]
 
 

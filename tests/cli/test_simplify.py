@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import gcnet
-from gcnet.recipes.settings import SettingsError
-from gcnet.recipes.simplify import simplify
-from gcnet.rewrites import record
+from gcnet.errors import SettingsError
+from gcnet.recipes.simplification import simplify
+from gcnet.surgery import record
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +94,7 @@ def test_ctrl_c_writes_nothing(gcnet_command, trained, photos, tmp_path, monkeyp
     def interrupt(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["gcnet.recipes.simplify"], "read_image", interrupt)
+    monkeypatch.setattr(sys.modules["gcnet.recipes.simplification"], "read_image", interrupt)
     result = gcnet_command("simplify", trained, tmp_path / "s.safetensors", "--data", photos)
     assert result.exit_code == 1
     assert "interrupted; nothing was written" in result.stderr

@@ -6,8 +6,8 @@ import pytest
 import typer
 
 from gcnet.cli.options import named_values
-from gcnet.recipes.settings import from_json
-from gcnet.tasks.task import Task
+from gcnet.tasks.settings import from_json
+from gcnet.tasks.step import Task
 
 SMALL = ("--model", "timm/test_resnet", "--image-size", 32, "--batch-size", 4)
 
@@ -52,7 +52,7 @@ def test_an_interruption_before_the_run_began_says_so(gcnet_command, photos, tmp
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gcnet.recipes.sources.load_classification", interrupted)
+    monkeypatch.setattr("gcnet.data.source.load_classification", interrupted)
     result = gcnet_command("train", "--data", photos, *SMALL, "--epochs", 1, "--runs", tmp_path)
     assert (result.exit_code, result.stderr) == (1, "gcnet: interrupted; the run had not begun\n")
 
@@ -60,7 +60,8 @@ def test_an_interruption_before_the_run_began_says_so(gcnet_command, photos, tmp
 def test_a_loss_that_is_not_a_number_is_exit_code_1_and_names_the_files(gcnet_command, photos, tmp_path, monkeypatch):
     nan = float("nan")
     monkeypatch.setattr(
-        "gcnet.tasks.classify.ClassifyTask.loss", lambda self, outputs, batch: self.plain_loss(outputs, batch) * nan
+        "gcnet.tasks.classification.module.ClassifyTask.loss",
+        lambda self, outputs, batch: self.plain_loss(outputs, batch) * nan,
     )
     result = gcnet_command("train", "--data", photos, *SMALL, "--epochs", 1, "--runs", tmp_path)
     assert result.exit_code == 1

@@ -9,10 +9,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from gcnet.data import datasets
-from gcnet.data.datasets import Batch, ImageDataset, Item, collate, reduce_to
-from gcnet.data.folders import Sample, load_classification
-from gcnet.data.transforms import eval_transform, train_transform
+from gcnet.data.classification import datasets
+from gcnet.data.classification.datasets import Batch, ImageDataset, Item, collate, reduce_to
+from gcnet.data.classification.folders import Sample, load_classification
+from gcnet.data.classification.transforms import eval_transform, train_transform
 
 PREPROCESSING = {
     "size": [64, 64],

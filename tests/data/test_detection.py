@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gcnet.data import DataError, DataWarning, load_detection
-from gcnet.data.annotations import as_coco, fingerprint
+from gcnet.data.detection.annotations import as_coco, fingerprint
 
 RUNS = {"size": [30, 40], "counts": [40, 10, 1150]}
 

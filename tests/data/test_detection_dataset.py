@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from gcnet.data import DetectionDataset, collate_detection, detection_eval_transform, detection_train_transform
-from gcnet.data.annotations import Annotated, Instance
-from gcnet.data.grouping import GroupedBatches, orientations
-from gcnet.data.masks import encode_mask
+from gcnet.data.detection.annotations import Annotated, Instance
+from gcnet.data.detection.grouping import GroupedBatches, orientations
+from gcnet.data.detection.masks import encode_mask
 
 
 @pytest.fixture

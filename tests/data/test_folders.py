@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnet.data import folders
-from gcnet.data.folders import DataError, DataWarning, fingerprint, load_classification
+from gcnet.data.classification import folders
+from gcnet.data.classification.folders import DataWarning, fingerprint, load_classification
 from gcnet.data.listing import Listing
+from gcnet.errors import DataError
 
 
 def make(root, *names):

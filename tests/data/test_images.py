@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from gcnet.data.images import FORMATS, MAX_PIXELS, ImageError, read_image, to_rgb
+from gcnet.data.images import FORMATS, MAX_PIXELS, read_image, to_rgb
+from gcnet.errors import ImageError
 
 
 def gradient(height=24, width=32):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pycocotools import mask as theirs
 
-from gcnet.data.masks import check_segmentation, decode_masks, encode_mask
+from gcnet.data.detection.masks import check_segmentation, decode_masks, encode_mask
 
 
 @pytest.fixture

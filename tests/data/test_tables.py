@@ -2,7 +2,8 @@
 
 import pytest
 
-from gcnet.data.folders import DataError, DataWarning, load_classification
+from gcnet.data.classification.folders import DataWarning, load_classification
+from gcnet.errors import DataError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
+from gcnet.data.classification.transforms import eval_transform, train_transform
 from gcnet.data.images import read_image
-from gcnet.data.transforms import eval_transform, train_transform
 
 PREPROCESSING = {
     "size": [48, 32],

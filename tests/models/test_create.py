@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 import gcnet
+from gcnet.errors import WeightsError
 from gcnet.models.catalogue import CATALOGUE
 from gcnet.models.detection import DETECTORS
 from gcnet.models.preprocessing import IMAGENET, at_size
-from gcnet.models.weights import WeightsError, head_keys
-from gcnet.rewrites import record
+from gcnet.models.weights import head_keys
+from gcnet.surgery import record
 
 TINY = "timm/test_resnet"  # 0.5 M parameters
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 from PIL import Image
 
-from gcnet.data.masks import encode_mask
-from gcnet.recipes.detection_settings import detection_settings
+from gcnet.data.detection.masks import encode_mask
+from gcnet.tasks.detection.recipe import detection_settings
 
 TINY = {
     "base_channels": 8,

@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from gcnet.recipes import Settings, sources
-from gcnet.recipes.compare import compare
-from gcnet.recipes.folders import RunError
-from gcnet.recipes.paper import AXES, NONE
-from gcnet.recipes.report.paper import paper_table
+from gcnet.analysis.published import AXES, NONE
+from gcnet.data import source as sources
+from gcnet.errors import RunError
+from gcnet.recipes import Settings
+from gcnet.recipes.comparison import compare
+from gcnet.report.paper import paper_table
 from tests.recipes.detection import tiny_settings, write_discs
 
-compare_module = __import__("sys").modules["gcnet.recipes.compare"]
+compare_module = __import__("sys").modules["gcnet.recipes.comparison"]
 QUICK = {"progress": False, "cost_rounds": 1}
 
 
@@ -80,7 +81,7 @@ def test_rows_hold_figures_of_the_test_part_and_costs(finished):
 def test_the_same_seed_starts_the_same_model_in_every_variant(finished):
     import torch
 
-    from gcnet.recipes.train import prepare
+    from gcnet.recipes.training import prepare
 
     folder, found = finished
     runs = {row.label: scenes(folder, block=None if row.label == "none" else row.label) for row in found.rows}
@@ -252,7 +253,7 @@ def test_detectors_are_compared_by_their_average_precision(tmp_path):
 
 
 def test_missing_drawing_packages_are_said_before_training(tmp_path, monkeypatch, trainings):
-    from gcnet.analysis.report import packages
+    from gcnet.report import packages
 
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'matplotlib and jinja2 .* pip install "gcnet\[report\]"'):

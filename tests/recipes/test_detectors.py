@@ -9,11 +9,12 @@ from PIL import Image
 
 import gcnet
 from gcnet import load_checkpoint
+from gcnet.errors import SettingsError
 from gcnet.recipes import evaluate, predict, train
-from gcnet.recipes.detection_settings import SettingsWarning, detection_settings
-from gcnet.recipes.settings import Settings, SettingsError, from_json
-from gcnet.recipes.train import prepare
-from gcnet.tasks.detect import DetectTask
+from gcnet.recipes.training import prepare
+from gcnet.tasks.detection.module import DetectTask
+from gcnet.tasks.detection.recipe import SettingsWarning, detection_settings
+from gcnet.tasks.settings import Settings, from_json
 from tests.recipes.detection import TINY, tiny_settings, write_discs
 
 

@@ -9,13 +9,12 @@ import torch
 
 import gcnet
 from gcnet.data import DataError
-from gcnet.data.datasets import ImageDataset
-from gcnet.data.folders import load_classification
-from gcnet.data.transforms import eval_transform
+from gcnet.data.classification.datasets import ImageDataset
+from gcnet.data.classification.folders import load_classification
+from gcnet.data.classification.transforms import eval_transform
+from gcnet.errors import RunError, SettingsError
 from gcnet.recipes import Settings, evaluate, train
-from gcnet.recipes.folders import RunError
-from gcnet.recipes.settings import SettingsError
-from gcnet.rewrites import record
+from gcnet.surgery import record
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,7 @@ def test_a_part_that_the_data_lack_and_a_class_that_the_model_lacks(weights, pho
 
 def test_scenes_are_measured_on_unseen_items(tmp_path, monkeypatch):
     pytest.importorskip("mlxtend")
-    monkeypatch.setattr("gcnet.recipes.sources.SCENE_COUNTS", {"train": 32, "val": 16, "test": 24})
+    monkeypatch.setattr("gcnet.data.source.SCENE_COUNTS", {"train": 32, "val": 16, "test": 24})
     model = gcnet.create_model("scenes", num_classes=6, block="se")
     gcnet.save_checkpoint(model, tmp_path / "m.safetensors")
     figures = evaluate(tmp_path / "m.safetensors", data="mirror", settings=Settings(data="mirror", task="scenes"))

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 import gcnet
-from gcnet.checkpoints import atomic
+from gcnet.errors import SettingsError
+from gcnet.exporters.check import CannotRun
+from gcnet.files import atomic
 from gcnet.recipes import export, fold, predict
-from gcnet.recipes.settings import SettingsError
-from gcnet.rewrites import RewriteError, record
-from gcnet.rewrites.export_check import CannotRun
+from gcnet.rewrites import RewriteError
+from gcnet.surgery import record
 
 SIZE = [32, 32]
 
@@ -74,7 +75,7 @@ def test_a_model_that_cannot_be_folded_is_exported_as_it_is_unless_folding_was_a
 
 
 def test_a_file_that_differs_is_not_written_and_an_older_one_stays(tmp_path, monkeypatch):
-    module = sys.modules["gcnet.recipes.export"]
+    module = sys.modules["gcnet.recipes.exporting"]
 
     def wrong(content, model, **arguments):
         raise RewriteError("the exported model differs")
@@ -87,7 +88,7 @@ def test_a_file_that_differs_is_not_written_and_an_older_one_stays(tmp_path, mon
 
 
 def test_a_file_that_cannot_be_run_here_is_written_and_said(tmp_path, monkeypatch):
-    module = sys.modules["gcnet.recipes.export"]
+    module = sys.modules["gcnet.recipes.exporting"]
 
     def cannot(content, model, **arguments):
         raise CannotRun("no kernel")

@@ -11,11 +11,11 @@ from PIL import Image
 
 import gcnet
 from gcnet.data import read_image
-from gcnet.data.transforms import eval_transform
+from gcnet.data.classification.transforms import eval_transform
+from gcnet.errors import SettingsError
 from gcnet.recipes import predict
-from gcnet.recipes.predict import find_images
-from gcnet.recipes.settings import SettingsError
-from gcnet.rewrites import record
+from gcnet.recipes.prediction import find_images
+from gcnet.surgery import record
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors.torch import load_file
 
 import gcnet
+from gcnet.data.source import open_images, open_photographs
+from gcnet.errors import RunError, SettingsError
 from gcnet.recipes import Settings, train
-from gcnet.recipes.folders import RunError
-from gcnet.recipes.loaders import eval_loader, train_loader
-from gcnet.recipes.settings import SettingsError, from_json
-from gcnet.recipes.sources import open_images, open_photographs
-from gcnet.recipes.train import prepare
+from gcnet.recipes.training import prepare
 from gcnet.tasks import NonFiniteError
-from gcnet.tasks.task import Task
+from gcnet.tasks.run_data import eval_loader, train_loader
+from gcnet.tasks.settings import from_json
+from gcnet.tasks.step import Task
 
 
 def _weights(folder, which="last"):
@@ -242,7 +242,7 @@ def test_a_loss_that_is_not_a_number_stops_with_step_and_files_and_keeps_the_las
         return good * float("nan") if (self.current_epoch, self.global_step) == (1, 4) else good
 
     assert loss is not broken
-    monkeypatch.setattr("gcnet.tasks.classify.ClassifyTask.loss", broken)
+    monkeypatch.setattr("gcnet.tasks.classification.module.ClassifyTask.loss", broken)
     with pytest.raises(NonFiniteError, match=r"loss is nan at step 4 \(epoch 2\); the batch: .*\.png.*\.png") as caught:
         train(settings)
     assert str(caught.value).count(".png") == 4
@@ -261,7 +261,7 @@ def test_gradients_that_are_infinite_stop_before_they_reach_the_weights(settings
             loss.register_hook(lambda gradient: gradient * float("inf"))
         return loss
 
-    monkeypatch.setattr("gcnet.tasks.classify.ClassifyTask.loss", steep)
+    monkeypatch.setattr("gcnet.tasks.classification.module.ClassifyTask.loss", steep)
     with pytest.raises(NonFiniteError, match=r"norm of the gradients is (nan|inf) at step 3"):
         train(settings)
 
@@ -310,7 +310,7 @@ def test_a_batch_without_a_readable_image_is_passed_over(changed, photos, tmp_pa
 
 def test_scenes_train_by_the_same_path(tmp_path, monkeypatch):
     pytest.importorskip("mlxtend")
-    monkeypatch.setattr("gcnet.recipes.sources.SCENE_COUNTS", {"train": 64, "val": 16, "test": 16})
+    monkeypatch.setattr("gcnet.data.source.SCENE_COUNTS", {"train": 64, "val": 16, "test": 16})
     settings = Settings(
         task="scenes", data="cue", model="scenes", block="gc", schedule="one_cycle", epochs=1, runs=tmp_path
     )

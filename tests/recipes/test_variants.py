@@ -2,8 +2,8 @@
 
 import pytest
 
-from gcnet.recipes.settings import Settings
 from gcnet.recipes.variants import make_variants
+from gcnet.tasks.settings import Settings
 
 BASE = Settings(data="d", block="gc", stages=("c4",), block_options={"reduction": 8})
 

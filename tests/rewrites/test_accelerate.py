@@ -21,8 +21,8 @@ from torchvision.ops import SqueezeExcitation
 
 import gcnet
 from gcnet.blocks import ContextBlock, NonLocal
-from gcnet.rewrites import foreign, record
-from gcnet.rewrites.errors import RewriteError
+from gcnet.errors import RewriteError
+from gcnet.surgery import foreign, record
 
 # ---- whole models: name -> (how it is built, number of foreign blocks)
 

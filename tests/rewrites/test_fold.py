@@ -14,11 +14,11 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import gcnet
 from gcnet.blocks import ContextBlock, NonLocal
-from gcnet.rewrites import record
-from gcnet.rewrites.dataflow import Dataflow
-from gcnet.rewrites.errors import RewriteError
-from gcnet.rewrites.folded import ContextThenConv, FoldedBlock, FoldedContext
-from gcnet.rewrites.same_outputs import check_same
+from gcnet.errors import RewriteError
+from gcnet.rewrites.folding.dataflow import Dataflow
+from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext
+from gcnet.surgery import record
+from gcnet.surgery.same_outputs import check_same
 from tests.rewrites.models import FAMILIES, awake, build, outputs
 
 # family -> modules of a folded model with "gc": blocks in a 1x1 convolution, blocks writing into their map

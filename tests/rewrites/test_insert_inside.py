@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 import gcnet
-from gcnet.rewrites.errors import RewriteError
+from gcnet.errors import RewriteError
 from tests.rewrites.models import awake, build
 
 INSIDE = ("before_3x3", "after_3x3")

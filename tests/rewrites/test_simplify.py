@@ -14,11 +14,12 @@ from torch.nn.utils import parametrizations
 import gcnet
 from gcnet.blocks import ContextBlock, CrissCross, DisentangledNonLocal, DualAttention, NonLocal
 from gcnet.ops.nonlocal_attend import pairwise_weights
-from gcnet.rewrites import RewriteError, record
-from gcnet.rewrites.calibration import divide
-from gcnet.rewrites.decisions import Decisions
-from gcnet.rewrites.one_map import OneMapContext
-from gcnet.rewrites.simplify import simplify
+from gcnet.rewrites import RewriteError
+from gcnet.rewrites.simplification.apply import simplify
+from gcnet.rewrites.simplification.calibration import divide
+from gcnet.rewrites.simplification.decisions import Decisions
+from gcnet.rewrites.simplification.one_map import OneMapContext
+from gcnet.surgery import record
 
 PAIRWISE = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 

@@ -10,7 +10,7 @@ from pycocotools import mask as api
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from gcnet.tasks.average_precision import FIGURES, average_precision
+from gcnet.tasks.detection.average_precision import FIGURES, average_precision
 
 
 def ellipse(rng, height, width):

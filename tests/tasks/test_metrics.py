@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gcnet.data.datasets import Batch
-from gcnet.tasks.classify import ClassifyMetrics, per_class
-from gcnet.tasks.scenes import SceneMetrics, SceneTask
+from gcnet.data.classification.datasets import Batch
+from gcnet.scenes.task import SceneMetrics, SceneTask
+from gcnet.tasks.classification.module import ClassifyMetrics, per_class
 
 
 def _batch(labels):

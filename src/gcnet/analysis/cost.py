@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from gcnet.analysis.intervals import Median, median_interval
 from gcnet.analysis.observe import observe
+from gcnet.errors import GcnetError
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -62,9 +63,9 @@ def time_side_by_side(
         name -> timing, in the order given.
     """
     if not models:
-        raise ValueError("models is empty; name at least one model")
+        raise GcnetError("models is empty; name at least one model")
     if rounds < 1:
-        raise ValueError(f"rounds={rounds} must be at least 1")
+        raise GcnetError(f"rounds={rounds} must be at least 1")
     copies = {name: copy.deepcopy(model).train(training) for name, model in models.items()}
     step = _training_step if training else _inference
     seconds = time_in_rounds({name: partial(step, model, images) for name, model in copies.items()}, rounds, budget)

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gcnet.errors import GcnetError
+
 # Two-sided 97.5 % quantiles of Student's t for 1, 2, ... 30 degrees of freedom.
 _T = (
     *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
@@ -40,7 +42,7 @@ def student_quantile(freedom: int) -> float:
         (4.303, 1.962)
     """
     if freedom < 1:
-        raise ValueError(f"freedom={freedom} must be at least 1")
+        raise GcnetError(f"freedom={freedom} must be at least 1")
     if freedom <= len(_T):
         return _T[freedom - 1]
     z = statistics.NormalDist().inv_cdf(0.975)  # Cornish-Fisher expansion; its error is below 1e-5 from 30 on
@@ -56,7 +58,7 @@ def mean_interval(values: Sequence[float]) -> Mean:
         Mean(value=1.0, half_width=0.2484..., count=3)
     """
     if not values:
-        raise ValueError("values is empty; a mean needs at least one value")
+        raise GcnetError("values is empty; a mean needs at least one value")
     mean = statistics.fmean(values)
     if len(values) == 1:
         return Mean(mean, None, 1)
@@ -70,7 +72,7 @@ def median_interval(values: Sequence[float]) -> Median:
     With fewer than six values no such interval exists: the extremes are given instead.
     """
     if not values:
-        raise ValueError("values is empty; a median needs at least one value")
+        raise GcnetError("values is empty; a median needs at least one value")
     ordered, count = sorted(values), len(values)
     rank, below = 0, 0.5**count  # `below` = P(at most `rank` values lie under the median)
     while below + math.comb(count, rank + 1) * 0.5**count <= 0.025:

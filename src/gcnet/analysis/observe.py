@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import gcnet.ops  # noqa: F401  (registers its operators)
-from gcnet.rewrites.probe import evaluating
+from gcnet.surgery.probe import evaluating
 
 
 @dataclass(frozen=True)

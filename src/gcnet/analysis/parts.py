@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from gcnet.analysis.detector_pass import PARTS, DetectorPass, detector_part
 from gcnet.analysis.observe import Observation
-from gcnet.rewrites.errors import RewriteError
-from gcnet.rewrites.families import find_stages
+from gcnet.errors import RewriteError
+from gcnet.surgery.families import find_stages
+from gcnet.tasks.detection.cost import PARTS, DetectorPass, detector_part
 
 
 @dataclass(frozen=True)

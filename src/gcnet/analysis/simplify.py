@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gcnet.analysis.cost import time_side_by_side
-from gcnet.rewrites.simplify import simplify as simplify_untimed
+from gcnet.rewrites.simplification.apply import simplify as simplify_untimed
 
 IMAGES = 8
 
@@ -35,19 +35,19 @@ def simplify(model: nn.Module, batches: Any, *, max_error: float = 0.02, refine_
             out (of fewer than four the last).
         max_error: largest loss allowed on the held-out images. A block is replaced if its own error is at most this:
             |c' - c| / |c - m| in the 2-norm, with c what the block adds to its input, c' what the new one adds, m the
-            mean of c over positions and images (`gcnet.rewrites.simplify_report.SimplifiedBlock` has the details); 0.02
-            keeps 99.96 % of what varies. Otherwise, if the model says that it gives class scores
-            (`gcnet.rewrites.decisions.Decisions`), it is replaced if at most this share of its decisions changes by all
-            replacements together, so that accuracy on these images cannot fall by more; that takes 3 / max_error
-            decisions on the held-out images.
+            mean of c over positions and images (`gcnet.rewrites.simplification.report.SimplifiedBlock` has the
+            details); 0.02 keeps 99.96 % of what varies. Otherwise, if the model says that it gives class scores
+            (`gcnet.rewrites.simplification.decisions.Decisions`), it is replaced if at most this share of its
+            decisions changes by all replacements together, so that accuracy on these images cannot fall by more; that
+            takes 3 / max_error decisions on the held-out images.
         refine_steps: steps of gradient descent, one batch each: so many in which every new block learns what the old
             one adds, before it is judged, then as many in which those that were chosen learn the model's outputs
             together (not in half precision). Each is used only where it makes the held-out error smaller.
 
     Returns:
         A new model with the same device, dtype and modes, and a `report`
-        (`gcnet.rewrites.simplify_report.Simplification`): for every block whether it was replaced, why not, its errors
-        and how much faster the new one is.
+        (`gcnet.rewrites.simplification.report.Simplification`): for every block whether it was replaced, why not,
+        its errors and how much faster the new one is.
 
     Raises:
         RewriteError: no non-local block, a folded model, fewer than two images, a setting out of its range.

@@ -9,10 +9,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from gcnet.checkpoints.errors import CheckpointError
+from gcnet.errors import CheckpointError, some
 from gcnet.models import create_model, list_models
 from gcnet.models.weights import head_keys
-from gcnet.rewrites.errors import some
 
 # What the parts of these networks are called.
 _PARTS = {

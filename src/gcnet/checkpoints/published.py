@@ -11,14 +11,17 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from gcnet.checkpoints import classifiers, mmdet, torchvision_detectors
-from gcnet.checkpoints.config_text import parse_config
-from gcnet.checkpoints.errors import CheckpointError
-from gcnet.checkpoints.facts import Facts
-from gcnet.checkpoints.recognise import Architecture, architecture_of
+from gcnet.checkpoints import classifiers
+from gcnet.checkpoints import torchvision as torchvision_detectors
+from gcnet.checkpoints.mmdet import names as mmdet
+from gcnet.checkpoints.mmdet.architecture import Architecture, architecture_of
+from gcnet.checkpoints.mmdet.config_text import parse_config
+from gcnet.checkpoints.mmdet.facts import Facts
+from gcnet.errors import CheckpointError
 from gcnet.models.detection import create_detector
 from gcnet.models.weights import counters, misfits
-from gcnet.rewrites import deform, insert, record
+from gcnet.rewrites import deform, insert
+from gcnet.surgery import record
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ def analyze(
 
     gcnet analyze timm/vit_small_patch16_224 photos/ --weights imagenet --json distances.json
     """
-    from gcnet.analysis.attention_grids import MOST_IMAGES
-    from gcnet.analysis.report import check_target
-    from gcnet.recipes.analyze import analyze as run
+    from gcnet.analysis.grids import MOST_IMAGES
+    from gcnet.recipes.analysis import analyze as run
+    from gcnet.report.packages import check_target
 
     if out is not None:
         check_target(out)

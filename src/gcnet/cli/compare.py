@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gcnet.cli.options import BLOCK_PANEL, Stages, Weights, named_values
-from gcnet.recipes.detection_settings import detection_settings
-from gcnet.recipes.settings import DETECTION, Settings
+from gcnet.tasks.detection.recipe import detection_settings
+from gcnet.tasks.settings import DETECTION, Settings
 
 if TYPE_CHECKING:
-    from gcnet.recipes.comparison import Comparison
+    from gcnet.analysis.comparison import Comparison
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
 _WHAT, _RUN = "What is compared", "The runs"
@@ -107,7 +107,7 @@ def compare(
     given |= {"block": block, "block_options": named_values(option or [])}
     shared = detection_settings(**given) if given.get("task") in DETECTION else Settings(**given)
 
-    from gcnet.recipes.compare import compare as run
+    from gcnet.recipes.comparison import compare as run
 
     try:
         comparison = run(shared, blocks=chosen_blocks, axis=axis, values=chosen, seeds=seeds, name=name)
@@ -125,9 +125,9 @@ def say_comparison(comparison: Comparison, title: str | None = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from gcnet.recipes.comparison import findings
-    from gcnet.recipes.report.compared import comparison_table
-    from gcnet.recipes.report.paper import paper_lead, paper_sources, paper_table
+    from gcnet.analysis.comparison import findings
+    from gcnet.report.comparison import comparison_table
+    from gcnet.report.paper import paper_lead, paper_sources, paper_table
 
     def shown(content: Any, title: str | None) -> Table:
         table = Table(

@@ -22,7 +22,7 @@ def convert(
 
     gcnet convert mask_rcnn_r50_fpn_r16_gcb_c3-c5_1x_coco.pth gc-mask-rcnn.safetensors
     """
-    from gcnet.recipes.convert import convert as run
+    from gcnet.recipes.conversion import convert as run
 
     result = run(source, out, strict=strict)
     console = Console(highlight=False, soft_wrap=True)

@@ -26,7 +26,7 @@ def demo(
         f"Then writes {runs / 'demo' / 'report.html'}. Ctrl-C stops; the same command goes on."
     )
     from gcnet.cli.compare import say_comparison
-    from gcnet.recipes.demo import demo as run
+    from gcnet.scenes.demo import demo as run
 
     try:
         result = run(quick=quick, items=items, runs=runs)  # type: ignore[arg-type]

@@ -23,8 +23,8 @@ def evaluate(
     """
     import json
 
-    from gcnet.checkpoints.atomic import write_text
-    from gcnet.recipes.evaluate import evaluate as measure
+    from gcnet.files.atomic import write_text
+    from gcnet.recipes.evaluation import evaluate as measure
 
     try:
         result = measure(run, data=data, split=split, strict=strict, progress=True)

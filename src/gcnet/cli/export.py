@@ -36,7 +36,7 @@ def export(
     if fixed_size and static:
         raise typer.BadParameter("--static already fixes the size; give one of the two", param_hint="--fixed-size")
     input_size = None if size is None else whole_numbers(size, "--input", "whole numbers such as 3,224,224")
-    from gcnet.recipes.export import export as run
+    from gcnet.recipes.exporting import export as run
 
     result = run(
         weights,

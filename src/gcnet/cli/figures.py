@@ -17,7 +17,7 @@ def show(figures: Any, file: Path | None, *, width: int) -> None:
         console.width = max(console.width, width)
     console.print(figures)
     if file is not None:
-        from gcnet.checkpoints.atomic import write_text
+        from gcnet.files.atomic import write_text
 
         write_text(file, json.dumps(figures.to_dict(), indent=2) + "\n")
         typer.echo(f"written: {file}")

@@ -16,7 +16,7 @@ def fold(
 
     gcnet fold runs/run1 folded.safetensors
     """
-    from gcnet.recipes.fold import fold as run
+    from gcnet.recipes.folding import fold as run
 
     result = run(weights, out)
     before, after = result.tensors

@@ -31,7 +31,7 @@ def predict(
 
     gcnet predict IMAGE... --weights runs/run1 --out DIR
     """
-    from gcnet.recipes.predict import predict as run
+    from gcnet.recipes.prediction import predict as run
 
     results = run(weights, images, out=out, threshold=threshold, show_attention=show_attention, progress=True)
     detector = "objects" in results[0]

@@ -60,7 +60,7 @@ def profile(
 
     import torch
 
-    from gcnet.analysis.profile import profile as measure
+    from gcnet.report.profile import profile as measure
 
     built = _model(model, block, None if stages is None else [stage.strip() for stage in stages.split(",")], options)
     where_to = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,7 +89,7 @@ def _model(name: str, block: str | None, stages: list[str] | None, options: dict
 def _expected_size(model: nn.Module) -> tuple[int, ...]:
     """Channels, height and width of a model's input; for a detector a landscape of its shorter side, 800 x 1280."""
     from gcnet.models.create import example_input
-    from gcnet.rewrites import record
+    from gcnet.surgery import record
 
     side = (record.preprocessing(model) or {}).get("min_size")
     if side is None:

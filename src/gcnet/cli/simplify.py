@@ -31,7 +31,7 @@ def simplify(
 
     gcnet simplify runs/run1 simple.safetensors --images photos/
     """
-    from gcnet.recipes.simplify import simplify as run
+    from gcnet.recipes.simplification import simplify as run
 
     try:
         result = run(

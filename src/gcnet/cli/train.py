@@ -21,8 +21,8 @@ from gcnet.cli.options import (
     named_values,
     whole_numbers,
 )
-from gcnet.recipes.detection_settings import detection_settings
-from gcnet.recipes.settings import DETECTION, Settings, from_json
+from gcnet.tasks.detection.recipe import detection_settings
+from gcnet.tasks.settings import DETECTION, Settings, from_json
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
 _RUN, _OPTIMISER, _DETECT = "The run", "Optimisation", "Detectors"
@@ -173,7 +173,7 @@ def train(
             from_json(resume / "settings.json"), runs=resume.parent, name=resume.name, **given
         )
 
-    from gcnet.recipes.train import train as run
+    from gcnet.recipes.training import train as run
 
     try:
         result = run(settings, resume=resume is not None)

@@ -1,13 +1,14 @@
 """Images with labels, boxes or masks: reading files, folder and CSV layouts, datasets, transforms. Knows no model."""
 
-from gcnet.data.annotations import Annotated, DetectionData, Instance
-from gcnet.data.datasets import Batch, ImageDataset, Item, collate
-from gcnet.data.detection import load_detection
-from gcnet.data.detection_dataset import DetectionBatch, DetectionDataset, DetectionItem, collate_detection
-from gcnet.data.detection_transforms import detection_eval_transform, detection_train_transform
-from gcnet.data.folders import ClassificationData, DataError, DataWarning, Sample, fingerprint, load_classification
-from gcnet.data.images import ImageError, read_image
-from gcnet.data.transforms import eval_transform, train_transform
+from gcnet.data.classification.datasets import Batch, ImageDataset, Item, collate
+from gcnet.data.classification.folders import ClassificationData, DataWarning, Sample, fingerprint, load_classification
+from gcnet.data.classification.transforms import eval_transform, train_transform
+from gcnet.data.detection.annotations import Annotated, DetectionData, Instance
+from gcnet.data.detection.datasets import DetectionBatch, DetectionDataset, DetectionItem, collate_detection
+from gcnet.data.detection.layouts import load_detection
+from gcnet.data.detection.transforms import detection_eval_transform, detection_train_transform
+from gcnet.data.images import read_image
+from gcnet.errors import DataError, ImageError
 
 __all__ = [
     "Annotated",

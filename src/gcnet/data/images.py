@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from gcnet.errors import GcnetError, ImageError
+
 # Formats whose decoders are safe on files of unknown origin; EPS, for one, would start Ghostscript.
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
 EXTENSIONS = frozenset(
@@ -29,18 +31,6 @@ _HINTS = (  # (offset, bytes at that offset, what the file is)
     (0, b"<svg", "an SVG drawing; convert it to PNG"),
     (0, b"<?xml", "an XML or SVG file; convert it to PNG"),
 )
-
-
-class ImageError(ValueError):
-    """A file that cannot be used as an image: `path` says which, `reason` why."""
-
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(path, reason)  # args as given, so that it pickles out of a worker process
-        self.path = Path(path)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -118,14 +108,14 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         low, high = int(values.min()), int(values.max())
-        raise ValueError(f"32-bit values from {low} to {high} have no agreed white; store 8 or 16 bits per channel")
+        raise GcnetError(f"32-bit values from {low} to {high} have no agreed white; store 8 or 16 bits per channel")
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _from_float(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if not (values.min() >= 0 and values.max() <= 1):  # also true for NaN
-        raise ValueError(f"float values from {values.min():g} to {values.max():g}; they must lie in 0..1")
+        raise GcnetError(f"float values from {values.min():g} to {values.max():g}; they must lie in 0..1")
     return Image.fromarray(np.round(values * 255).astype(np.uint8))
 
 

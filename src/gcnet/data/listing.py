@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gcnet.data.classification.samples import LAYOUTS, shorten
 from gcnet.data.images import EXTENSIONS
-from gcnet.data.samples import LAYOUTS, DataError, shorten
+from gcnet.errors import DataError
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _SYSTEM = frozenset(("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"))

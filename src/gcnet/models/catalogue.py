@@ -10,8 +10,9 @@ import timm
 import torchvision
 from torch import nn
 
+from gcnet.errors import GcnetError
 from gcnet.models.detection import DETECTORS
-from gcnet.models.scenes import SceneNet
+from gcnet.scenes.net import SceneNet
 
 Build = Callable[[int], nn.Module]
 
@@ -23,9 +24,9 @@ def from_torchvision(name: str, num_classes: int) -> nn.Module:
     """A classifier of torchvision by its name there, with random weights."""
     known = [model for model in torchvision.models.list_models(module=torchvision.models) if "quantized" not in model]
     if name not in known:
-        raise ValueError(f"name={name!r} is no model that gcnet or torchvision knows; {_closest(name, known)}")
+        raise GcnetError(f"name={name!r} is no model that gcnet or torchvision knows; {_closest(name, known)}")
     if name in _AUXILIARY_HEADS:
-        raise ValueError(f"name={name!r} has auxiliary heads, which gcnet does not train; use 'timm/inception_v3'")
+        raise GcnetError(f"name={name!r} has auxiliary heads, which gcnet does not train; use 'timm/inception_v3'")
     return torchvision.models.get_model(name, weights=None, num_classes=num_classes)
 
 
@@ -33,7 +34,7 @@ def from_timm(name: str, num_classes: int) -> nn.Module:
     """A classifier of timm by its name there (without `timm/`), with random weights."""
     if not timm.is_model(name):
         known = [f"timm/{model}" for model in timm.list_models()]
-        raise ValueError(f"name={'timm/' + name!r} is no model that timm knows; {_closest('timm/' + name, known)}")
+        raise GcnetError(f"name={'timm/' + name!r} is no model that timm knows; {_closest('timm/' + name, known)}")
     return timm.create_model(name, pretrained=False, num_classes=num_classes)
 
 

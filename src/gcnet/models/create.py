@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from gcnet.blocks.catalogue import CATALOGUE as BLOCKS
+from gcnet.errors import GcnetError, GcnetTypeError
 from gcnet.models.catalogue import build
 from gcnet.models.detection import create_detector, is_detector
 from gcnet.models.detection.create import backbone_name
 from gcnet.models.preprocessing import default_preprocessing
 from gcnet.models.weights import has_package, load_imagenet, load_imagenet_backbone, load_weights
 from gcnet.rewrites import deform as make_deformable
-from gcnet.rewrites import insert, record
+from gcnet.rewrites import insert
+from gcnet.surgery import record
 
 _DETECTOR_OPTIONS = frozenset(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
 
@@ -58,11 +60,11 @@ def create_model(
         2
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f"num_classes={num_classes!r}: allowed are whole numbers from 1")
+        raise GcnetError(f"num_classes={num_classes!r}: allowed are whole numbers from 1")
     for_detector = {key: options.pop(key) for key in _DETECTOR_OPTIONS & options.keys()} if is_detector(name) else {}
     if block is None and (stages is not None or options):
         given = [*(["stages"] if stages is not None else []), *options]
-        raise TypeError(f"{', '.join(given)} given without block=...: these say where and how to put a block")
+        raise GcnetTypeError(f"{', '.join(given)} given without block=...: these say where and how to put a block")
     if is_detector(name):
         model: nn.Module = create_detector(name, num_classes=num_classes, **for_detector)
         if weights == "imagenet":

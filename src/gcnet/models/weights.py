@@ -13,9 +13,9 @@ import torch
 import torchvision
 from torch import nn
 
+from gcnet.errors import WeightsError as WeightsError
+from gcnet.files.tensors import read_tensors
 from gcnet.models.catalogue import from_timm
-from gcnet.models.files import WeightsError as WeightsError
-from gcnet.models.files import read_tensors
 from gcnet.rewrites import inserted
 
 log = logging.getLogger(__name__)

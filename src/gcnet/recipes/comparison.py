@@ -1,217 +1,203 @@
-"""What a comparison found: one row per variant, with intervals over seeds and differences paired by seed."""
+"""`compare`: the same model with several blocks, or several values of one option, over several seeds."""
 
 from __future__ import annotations
 
-import csv
-import io
+import json
+import statistics
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from gcnet.analysis.cost import Timing
-from gcnet.analysis.intervals import Mean, mean_interval
-from gcnet.recipes.paper import Published
-from gcnet.recipes.settings import Settings
+import torch
+from rich.console import Console
+from rich.markup import escape
+from torch import nn
 
+from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows, run_table, to_csv
+from gcnet.analysis.cost import count_macs, count_parameters, time_side_by_side
+from gcnet.errors import SettingsError
+from gcnet.files.atomic import write_text
+from gcnet.models.create import example_input
+from gcnet.recipes.evaluation import evaluate
+from gcnet.recipes.run import folder as folders
+from gcnet.recipes.training import prepare, train
+from gcnet.recipes.variants import NONE, Variant, make_variants
+from gcnet.report.comparison import save_report
+from gcnet.report.packages import require_report
+from gcnet.tasks import TASKS
+from gcnet.tasks.detection.prepare import sizes_of
+from gcnet.tasks.settings import Settings
 
-@dataclass(frozen=True)
-class Cost:
-    """Parameters, multiply-accumulates of one image, and times of one batch measured side by side with the others."""
-
-    parameters: int
-    macs: int
-    training: Timing
-    inference: Timing
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run with its figures on the split that is reported."""
-
-    label: str
-    seed: int
-    folder: Path
-    figures: Mapping[str, Any]
-    summary: Mapping[str, Any]
+COST_BATCH = 32
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A run that could not be finished, and why."""
+def compare(
+    settings: Settings,
+    *,
+    blocks: Sequence[str] | None = None,
+    axis: str | None = None,
+    values: Sequence[Any] | None = None,
+    seeds: int | Sequence[int] = 3,
+    name: str = "compare",
+    cost_rounds: int = 30,
+    cost_seconds: float = 60.0,
+    progress: bool = True,
+) -> Comparison:
+    """Train the same model in several variants with several seeds each, and tabulate what each gains and costs.
 
-    label: str
-    seed: int
-    reason: str
+    The runs lie in `runs/<name>/<variant>/seed<k>`. Called again with the same settings, finished runs are taken as
+    they are and an interrupted one goes on. A run that fails is named in the result and does not stop the others. The
+    epoch is chosen on the validation part, the test part is used once per run, at its end; data without a test part
+    are reported on the validation part, and the report says so.
 
+    Args:
+        settings: what all runs share; `name`, and for a comparison of blocks `block`, are set for each run.
+        blocks: the variants, "none" for the model without a block; the first (or "none") is the yardstick. None for
+            none, se, snl, gc, nl.
+        axis: instead of blocks, what to vary: one of the paper's ablations (block, position, stages, bottleneck,
+            reduction, pool-fusion; its figures are set beside yours), an argument of `insert` or an option of
+            `settings.block`.
+        values: the values on that axis; the paper's if None.
+        seeds: how many (`settings.seed`, `settings.seed + 1`, ...), or which.
+        name: of the folder under `settings.runs`.
+        cost_rounds: rounds in which training steps and inference of all variants are timed side by side.
+        cost_seconds: no round starts after so many seconds, for each of the two.
+        progress: say which run is under way, with training's progress bar.
 
-@dataclass(frozen=True)
-class Row:
-    """One variant. Accuracies are by seed; `difference` is to the first row, over the seeds that both have."""
+    Returns:
+        Rows, runs and failures; `comparison.csv`, `runs.csv`, two pictures and `report.html` are in its folder.
 
-    label: str
-    accuracies: Mapping[int, float]
-    accuracy: Mean | None
-    difference: Mean | None
-    cost: Cost
-    added_parameters: int
-    added_macs: int
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """All that a comparison found; `rows[0]` is what the others are compared with.
-
-    `metric` is the headline figure of the task, `split` what it was measured on, `axis` what was varied if not the
-    block; `published` has the paper's figures of the rows that are among its ablations.
+    Raises:
+        SettingsError, ValueError, TypeError: a variant cannot be built; said before any training.
+        RunError: a folder holds a run with other settings; said before any training.
     """
-
-    folder: Path
-    settings: Settings
-    metric: str
-    split: str
-    rows: tuple[Row, ...]
-    results: tuple[Result, ...]
-    failures: tuple[Failure, ...]
-    axis: str | None = None
-    published: Mapping[str, Published] = field(default_factory=dict)
-
-    @property
-    def page(self) -> Path:
-        return self.folder / "report.html"
-
-    def row(self, label: str) -> Row:
-        return next(row for row in self.rows if row.label == label)
-
-    @property
-    def table(self) -> list[dict[str, Any]]:
-        """One dict per row with unrounded numbers: the content of `comparison.csv`."""
-        return [
-            _flat(row) | (_flat_published(self.published.get(row.label)) if self.published else {}) for row in self.rows
-        ]
-
-
-def make_rows(
-    labels: Sequence[str], results: Sequence[Result], costs: Mapping[str, Cost], metric: str
-) -> tuple[Row, ...]:
-    """Rows in the order of `labels`, differences to the first."""
-    scores = {
-        label: {result.seed: float(result.figures[metric]) for result in results if result.label == label}
-        for label in labels
-    }
-    first, base = scores[labels[0]], costs[labels[0]]
-    rows = []
-    for label in labels:
-        own, cost = scores[label], costs[label]
-        pairs = [own[seed] - first[seed] for seed in own if seed in first]
-        rows.append(
-            Row(
-                label=label,
-                accuracies=own,
-                accuracy=mean_interval(list(own.values())) if own else None,
-                difference=mean_interval(pairs) if pairs and label != labels[0] else None,
-                cost=cost,
-                added_parameters=cost.parameters - base.parameters,
-                added_macs=cost.macs - base.macs,
-            )
-        )
-    return tuple(rows)
-
-
-def findings(comparison: Comparison) -> list[str]:
-    """What the numbers say about the differences, in words; computed, so it also says when they say nothing."""
-    first, *others = comparison.rows
-    told = [row for row in others if row.difference is not None]
-    sentences = []
-    if told and any(row.difference.half_width is None for row in told if row.difference):
-        sentences.append(
-            "At least one difference rests on a single seed: it has no interval, and chance cannot be told from effect."
-        )
-    above, below, open_ = [], [], []
-    for row in told:
-        assert row.difference is not None
-        value, half = row.difference.value, row.difference.half_width
-        if half is not None:
-            (above if value > half else below if value < -half else open_).append(f"{row.label} ({points(value)})")
-    metric = comparison.metric.replace("_", " ")
-    if above:
-        sentences.append(f"Higher {metric} than {first.label}, beyond the 95 % interval: {', '.join(above)}.")
-    if below:
-        sentences.append(f"Lower {metric} than {first.label}, beyond the 95 % interval: {', '.join(below)}.")
-    if open_:
-        sentences.append(f"These seeds do not tell them from {first.label}: {', '.join(open_)}.")
-    if comparison.failures:
-        failed = ", ".join(f"{failure.label} seed {failure.seed}" for failure in comparison.failures)
-        sentences.append(f"Not finished, and left out of the figures: {failed}.")
-    return sentences
-
-
-def points(value: float) -> str:
-    """A difference of shares in percentage points.
-
-    Example:
-        >>> points(0.1234), points(-0.004)
-        ('+12.3', '-0.4')
-    """
-    return f"{100 * value:+.1f}"
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of dicts as CSV; the columns are those of all rows, in the order of their first appearance."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def run_table(comparison: Comparison) -> list[dict[str, Any]]:
-    """One dict per run, finished or not: the content of `runs.csv`."""
-    done = [
-        {
-            "variant": result.label,
-            "seed": result.seed,
-            "status": "done",
-            **{name: value for name, value in result.figures.items() if isinstance(value, int | float)},
-            "epochs": result.summary["epochs"],
-            "best_epoch": result.summary.get("best_epoch"),
-            "seconds_per_epoch": result.summary["seconds_per_epoch"],
-            "seconds": result.summary["seconds"],
-            "skipped_images": result.summary["skipped_images"],
-            "folder": str(result.folder),
-        }
-        for result in comparison.results
+    chosen = range(settings.seed, settings.seed + seeds) if isinstance(seeds, int) else seeds
+    if not chosen:
+        raise SettingsError(f"seeds={seeds!r}: allowed are whole numbers from 1, or a list of seeds")
+    require_report()
+    variants = make_variants(settings, blocks=blocks, axis=axis, values=values)
+    planned = [
+        (variant, replace(variant.settings, seed=seed, name=f"{name}/{variant.folder}/seed{seed}"))
+        for seed in chosen
+        for variant in variants
     ]
-    failed = [
-        {"variant": failure.label, "seed": failure.seed, "status": failure.reason} for failure in comparison.failures
-    ]
-    return done + failed
+    for _, run in planned:
+        if (run.folder / "settings.json").exists():
+            folders.check_resumable(run.folder, run)
+    models, split = _prepare(variants)
+    metric = TASKS[settings.task].metric
+    shown = _Progress(len(planned), metric, shown=progress)
+    results, failures = [], []
+    for variant, run in planned:
+        shown.begin(run, variant.label)
+        known = folders.read_summary(run.folder).get("status") == "done"
+        try:
+            finished = train(run, resume=(run.folder / "settings.json").exists(), progress=progress)
+            figures = _figures(run, finished.weights, split)
+            if figures[metric] is None:
+                raise SettingsError(f"data={run.data!r}: no objects in the {split} part, so there is no {metric}")
+        except Exception as error:  # whatever one run dies of, the others are worth having
+            failures.append(Failure(variant.label, run.seed, f"{type(error).__name__}: {error}"))
+            shown.failed(failures[-1].reason)
+        else:
+            results.append(Result(variant.label, run.seed, finished.folder, figures, finished.summary))
+            shown.done(figures, trained=not known)
+    if not results:
+        raise folders.RunError(f"all {len(planned)} runs failed; the first: {failures[0].reason}")
+    shown.say("timing all variants side by side")
+    costs = _costs(models, settings, rounds=cost_rounds, budget=cost_seconds)
+    labels = [variant.label for variant in variants]
+    rows = make_rows(labels, results, costs, metric)
+    folder = settings.runs / name
+    published = {variant.label: variant.published for variant in variants if variant.published is not None}
+    if not set(published) - {NONE}:
+        published = {}  # nothing is known but of the model without a block
+    comparison = Comparison(
+        folder, settings, metric, split, rows, tuple(results), tuple(failures), axis=axis, published=published
+    )
+    write_text(folder / "comparison.csv", to_csv(comparison.table))
+    write_text(folder / "runs.csv", to_csv(run_table(comparison)))
+    save_report(comparison)
+    return comparison
 
 
-def _flat(row: Row) -> dict[str, Any]:
-    flat: dict[str, Any] = {"variant": row.label, "seeds": len(row.accuracies)}
-    for name, mean in (("accuracy", row.accuracy), ("difference", row.difference)):
-        flat[name] = mean.value if mean else None
-        flat[f"{name}_half_width"] = mean.half_width if mean else None
-    flat |= {
-        "parameters": row.cost.parameters,
-        "added_parameters": row.added_parameters,
-        "macs": row.cost.macs,
-        "added_macs": row.added_macs,
-    }
-    for name, timing in (("training", row.cost.training), ("inference", row.cost.inference)):
-        flat |= {
-            f"{name}_seconds": timing.seconds.value,
-            f"{name}_ratio": timing.ratio.value,
-            f"{name}_ratio_low": timing.ratio.low,
-            f"{name}_ratio_high": timing.ratio.high,
-        }
-    return flat
+def _prepare(variants: Sequence[Variant]) -> tuple[dict[str, nn.Module], str]:
+    """Every variant's model, so that a wrong option is found before hours of training; and the split to report."""
+    models, splits = {}, ()
+    for variant in variants:
+        torch.manual_seed(variant.settings.seed)
+        models[variant.label], source = prepare(replace(variant.settings, cache=False))
+        splits = source.datasets
+    if variants[0].settings.task == "scenes" or "test" in splits:
+        return models, "test"
+    if "val" in splits:
+        return models, "val"
+    raise SettingsError(f"data={variants[0].settings.data!r} has neither a test nor a validation part to compare on")
 
 
-def _flat_published(published: Published | None) -> dict[str, Any]:
-    """The paper's columns; all are empty in a row that the paper does not have."""
-    flat: dict[str, Any] = {}
-    for name, (value, source) in (published or Published()).figures.items():
-        flat |= {f"paper_{name}": value, f"paper_{name}_source": None if value is None else source}
-    return flat
+class _Progress:
+    """Says which run is under way, what it gave, and how long the rest will take."""
+
+    def __init__(self, total: int, metric: str, *, shown: bool) -> None:
+        self.total, self.metric, self.shown = total, metric, shown
+        self.console = Console(stderr=True, quiet=not shown)
+        self.number = 0
+        self.seconds: list[float] = []
+
+    def begin(self, run: Settings, label: str) -> None:
+        self.number += 1
+        self.head = (
+            f"[dim]{self.number:3}/{self.total}[/]  {escape(run.data)}, [bold]{escape(label)}[/], seed {run.seed}"
+        )
+        self.began = time.monotonic()
+        if self.console.is_terminal:
+            self.console.print(self.head)
+
+    def done(self, figures: Mapping[str, Any], *, trained: bool) -> None:
+        took = time.monotonic() - self.began
+        if trained:
+            self.seconds.append(took)
+        left = (self.total - self.number) * statistics.fmean(self.seconds) if self.seconds else 0.0
+        rest = f", about {_duration(left)} left" if left else ""
+        note = f"{_duration(took)}{rest}" if trained else "was finished"
+        score = f"{self.metric.replace('_', ' ')} {100 * figures[self.metric]:.1f} %"
+        self.console.print(f"{self.head}  {score}  [dim]{note}[/]", highlight=False)
+
+    def failed(self, reason: str) -> None:
+        self.console.print(f"{self.head}  [red]failed:[/] {escape(reason)}", highlight=False)
+
+    def say(self, text: str) -> None:
+        self.console.print(f"[dim]{escape(text)}[/]", highlight=False)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _figures(run: Settings, weights: Path, split: str) -> dict[str, Any]:
+    """The run's figures on `split`, computed once: `evaluate` keeps them in `evaluation.json` beside the weights."""
+    path = run.folder / "evaluation.json"
+    if path.exists() and path.stat().st_mtime_ns >= weights.stat().st_mtime_ns:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if (kept.get("split"), kept.get("data")) == (split, run.data):
+            return kept
+    return evaluate(run.folder, split=split)
+
+
+def _costs(models: Mapping[str, nn.Module], settings: Settings, *, rounds: int, budget: float) -> dict[str, Cost]:
+    parameters = {label: count_parameters(model) for label, model in models.items()}
+    images = example_input(next(iter(models.values())))
+    if settings.detects:  # what comes behind backbone and pyramid depends on what is in the images
+        models = {label: cast(nn.Module, model.backbone) for label, model in models.items()}
+        images = torch.zeros(1, 3, *(-(-side // 32) * 32 for side in sizes_of(settings)))
+    macs = {label: count_macs(model, images) for label, model in models.items()}
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    placed = {label: model.to(device, memory_format=layout) for label, model in models.items()}  # type: ignore[call-overload]
+    size = (min(settings.batch_size, COST_BATCH), *images.shape[1:])
+    batch = torch.rand(size, generator=torch.Generator().manual_seed(0)).to(device).contiguous(memory_format=layout)
+    training = time_side_by_side(placed, batch, training=True, rounds=rounds, budget=budget)
+    inference = time_side_by_side(placed, batch, rounds=rounds, budget=budget)
+    return {label: Cost(parameters[label], macs[label], training[label], inference[label]) for label in placed}

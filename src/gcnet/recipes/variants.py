@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gcnet.analysis.published import AXES, ONE, Published, Row
+from gcnet.analysis.published import NONE as PAPER_NONE
 from gcnet.blocks.catalogue import block_options, list_blocks
-from gcnet.recipes.paper import AXES, ONE, Published, Row
-from gcnet.recipes.paper import NONE as PAPER_NONE
-from gcnet.recipes.settings import Settings
+from gcnet.errors import GcnetError
+from gcnet.tasks.settings import Settings
 
 NONE = "none"
 BLOCKS = (NONE, "se", "snl", "gc", "nl")  # compared where nothing else is asked for
@@ -43,8 +44,8 @@ def make_variants(
             unless another is given.
         blocks: names of blocks, "none" for the model as it is, which goes first; used when `axis` is None, and as the
             values of the axis "block".
-        axis: one of the paper's ablations (`gcnet.recipes.paper.AXES`), an argument of `insert` (stages, at, where,
-            position) or an option of the block. Unless the axis is "block", a row "none", the model without the
+        axis: one of the paper's ablations (`gcnet.analysis.published.AXES`), an argument of `insert` (stages, at,
+            where, position) or an option of the block. Unless the axis is "block", a row "none", the model without the
             block, is put first.
         values: the values on the axis; on one of the paper's axes those of the paper if None.
 
@@ -53,26 +54,26 @@ def make_variants(
     """
     if axis is None:
         if values is not None:
-            raise ValueError(f"values={list(values)!r} needs axis, the name of what takes these values")
+            raise GcnetError(f"values={list(values)!r} needs axis, the name of what takes these values")
         variants = [_with_block(settings, str(name)) for name in (BLOCKS if blocks is None else blocks)]
     elif axis == "block":
         chosen = values if values is not None else blocks if blocks is not None else list(AXES[axis])
         variants = [_of_blocks(settings, str(value)) for value in chosen]
     else:
         if blocks:
-            raise ValueError(f"blocks={list(blocks)!r} does not go with axis={axis!r}; its block is named by block")
+            raise GcnetError(f"blocks={list(blocks)!r} does not go with axis={axis!r}; its block is named by block")
         settings = _varied(settings, axis)
         chosen = list(AXES[axis]) if values is None and axis in AXES else values
         if not chosen:
-            raise ValueError(f"axis={axis!r} needs values, such as values=[4, 8, 16]")
+            raise GcnetError(f"axis={axis!r} needs values, such as values=[4, 8, 16]")
         variants = [_with_block(settings, NONE), *(_at_value(settings, axis, value) for value in chosen)]
     if not variants:
-        raise ValueError("blocks is empty; name at least one block, or 'none'")
+        raise GcnetError("blocks is empty; name at least one block, or 'none'")
     variants.sort(key=lambda variant: variant.label != NONE)
     folders = [variant.folder for variant in variants]
     twice = next((variant.label for variant in variants if folders.count(variant.folder) > 1), None)
     if twice is not None:
-        raise ValueError(f"{twice!r} is there twice; name every block or value once")
+        raise GcnetError(f"{twice!r} is there twice; name every block or value once")
     if axis not in AXES:
         return tuple(variants)
     return tuple(replace(variant, published=_published(variant, axis)) for variant in variants)
@@ -82,17 +83,17 @@ def _varied(settings: Settings, axis: str) -> Settings:
     """The settings with the block that the axis varies."""
     block = settings.block if settings.block is not None or axis not in AXES else "gc"
     if block is None and (axis in _PLACES or any(axis in _options(name) for name in list_blocks())):
-        raise ValueError(f"axis={axis!r} varies how a block is put in; name it with block (such as block='gc')")
+        raise GcnetError(f"axis={axis!r} varies how a block is put in; name it with block (such as block='gc')")
     options = _options(block) if block is not None else ()
     if axis not in (*AXES, *_PLACES, *options):
         own = f"; the options of {block}: {', '.join(options)}" if options else "; an option of the block"
         places = ", ".join(name for name in _PLACES if name not in AXES)
-        raise ValueError(
+        raise GcnetError(
             f"axis={axis!r} is unknown; use one of {', '.join(AXES)} (ablations of the paper); {places} (places){own}"
         )
     if settings.task == "scenes" and axis in _IN_STAGES:
         fit = ", ".join(name for name in AXES if name not in _IN_STAGES)
-        raise ValueError(f"axis={axis!r}: the scenes model has no stages; use {fit}, at, or an option of the block")
+        raise GcnetError(f"axis={axis!r}: the scenes model has no stages; use {fit}, at, or an option of the block")
     return replace(settings, block=block)
 
 
@@ -114,7 +115,7 @@ def _of_blocks(settings: Settings, value: str) -> Variant:
     if value == NONE or (value in list_blocks() and value not in rows):
         return _with_block(settings, value)
     if value not in rows:
-        raise ValueError(
+        raise GcnetError(
             f"values: {value!r} is none of axis='block'; use one of {', '.join(rows)} (rows of the paper), or a block: "
             f"{', '.join(list_blocks())}"
         )
@@ -127,7 +128,7 @@ def _at_value(settings: Settings, axis: str, value: Any) -> Variant:
     if text in rows:
         changed = _changed(settings, rows[text])
     elif axis in _NAMED:
-        raise ValueError(f"values: {text!r} is none of axis={axis!r}; use {', '.join(rows)}")
+        raise GcnetError(f"values: {text!r} is none of axis={axis!r}; use {', '.join(rows)}")
     elif axis in _PLACES:
         changed = replace(settings, **{axis: tuple(text.split("+")) if axis == "stages" else value})
     else:

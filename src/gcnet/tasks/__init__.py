@@ -1,11 +1,34 @@
-"""What a model is trained for: losses, metrics, optimiser and the files of a run, on Lightning."""
+"""What a model is trained for: losses, metrics, optimiser and the files of a run, on Lightning.
 
-from gcnet.tasks.catalogue import TASKS as TASKS
-from gcnet.tasks.catalogue import Entry as Entry
-from gcnet.tasks.optimiser import Optimisation as Optimisation
-from gcnet.tasks.run_files import RunFiles as RunFiles
-from gcnet.tasks.task import NonFiniteError as NonFiniteError
-from gcnet.tasks.task import Setup as Setup
-from gcnet.tasks.task import Task as Task
+The names load on first use: settings and the table of tasks need neither torch nor Lightning.
+"""
 
-__all__ = ["TASKS", "Entry", "NonFiniteError", "Optimisation", "RunFiles", "Setup", "Task"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gcnet.errors import NonFiniteError as NonFiniteError
+    from gcnet.tasks.catalogue import TASKS as TASKS
+    from gcnet.tasks.catalogue import Entry as Entry
+    from gcnet.tasks.optimiser import Optimisation as Optimisation
+    from gcnet.tasks.run_files import RunFiles as RunFiles
+    from gcnet.tasks.step import Setup as Setup
+    from gcnet.tasks.step import Task as Task
+
+_WHERE = {
+    "TASKS": "gcnet.tasks.catalogue",
+    "Entry": "gcnet.tasks.catalogue",
+    "NonFiniteError": "gcnet.errors",
+    "Optimisation": "gcnet.tasks.optimiser",
+    "RunFiles": "gcnet.tasks.run_files",
+    "Setup": "gcnet.tasks.step",
+    "Task": "gcnet.tasks.step",
+}
+
+__all__ = [*_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'gcnet.tasks' has no attribute {name!r}")

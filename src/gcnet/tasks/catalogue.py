@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gcnet.tasks.classify import ClassifyMetrics, ClassifyTask
-from gcnet.tasks.detect import DetectMetrics, DetectTask
-from gcnet.tasks.scenes import SceneMetrics, SceneTask
-from gcnet.tasks.task import Metrics, Task
+from gcnet.scenes.task import SceneMetrics, SceneTask
+from gcnet.tasks.classification.module import ClassifyMetrics, ClassifyTask
+from gcnet.tasks.detection.module import DetectMetrics, DetectTask
+from gcnet.tasks.step import Metrics, Task
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from gcnet.checkpoints.atomic import write_atomically
+from gcnet.files.atomic import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

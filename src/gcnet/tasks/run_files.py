@@ -15,9 +15,10 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from gcnet.checkpoints.atomic import write_text
+from gcnet.distributed import gathered
+from gcnet.files.atomic import write_text
 from gcnet.tasks.quiet import hush_process
-from gcnet.tasks.task import Task
+from gcnet.tasks.step import Task
 
 
 class RunFiles(Checkpoint):
@@ -81,7 +82,7 @@ class RunFiles(Checkpoint):
         if better:
             validated = {name.removeprefix("val_"): v for name, v in figures.items() if name.startswith("val_")}
             self.best = {**validated, "epoch": trainer.current_epoch + 1}
-        self.skipped = _gather(trainer, self.skipped | _skipped_by(pl_module))
+        self.skipped = gathered(self.skipped | _skipped_by(pl_module))
         last = self.folder / "checkpoints" / "last.ckpt"
         trainer.save_checkpoint(last)
         if trainer.is_global_zero:
@@ -97,14 +98,6 @@ def saved_state(checkpoint: Path) -> dict[str, Any]:
 
 def _skipped_by(module: lightning.LightningModule) -> dict[str, str]:
     return module.skipped if isinstance(module, Task) else {}
-
-
-def _gather(trainer: lightning.Trainer, skipped: dict[str, str]) -> dict[str, str]:
-    if trainer.world_size == 1:
-        return skipped
-    found: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(found, skipped)
-    return {path: reason for part in found for path, reason in part.items()}
 
 
 def _same_file(source: Path, target: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 import gcnet
-from gcnet.checkpoints.mmdet import translate
-from gcnet.checkpoints.unpickle import unpickle
+from gcnet.checkpoints.mmdet.names import translate
+from gcnet.files.unpickle import unpickle
 from gcnet.models.detection import create_detector
 
 NAMES = (

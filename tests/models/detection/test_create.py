@@ -10,7 +10,7 @@ import gcnet
 from gcnet.models import create_detector
 from gcnet.models.catalogue import build
 from gcnet.models.detection import DETECTORS
-from gcnet.rewrites import record
+from gcnet.surgery import record
 from tests.models.detection.small import KINDS, batch, small
 
 

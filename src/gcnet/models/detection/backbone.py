@@ -20,6 +20,8 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from gcnet.errors import GcnetError
+
 NormLayer = Callable[[int], nn.Module]
 STRIDES = (4, 8, 16, 32)
 NORMS = ("batch", "frozen", "sync", "group")
@@ -159,7 +161,7 @@ def build_body(name: str, *, norm: str, fixed_statistics: bool, base_channels: i
         body = IntermediateLayerGetter(trunk, {layer: str(i) for i, layer in enumerate(layers)})
         return Body(body, [0, 1, 2, 3], widths, layers)
     if kind == "group":
-        raise ValueError(f"norm='group' is for torchvision's ResNets; {name} comes with norms of its own: use 'batch'")
+        raise GcnetError(f"norm='group' is for torchvision's ResNets; {name} comes with norms of its own: use 'batch'")
     body = _timm(name.removeprefix("timm/")) if name.startswith("timm/") else _features(name)
     convert = {"batch": lambda m: m, "frozen": freeze_batch_norm_2d, "sync": convert_sync_batchnorm}[kind]
     return body._replace(module=convert(body.module))
@@ -167,12 +169,12 @@ def build_body(name: str, *, norm: str, fixed_statistics: bool, base_channels: i
 
 def _timm(name: str) -> Body:
     if not timm.is_model(name):
-        raise ValueError(f"name: timm knows no backbone {name!r}; timm.list_models() has them all")
+        raise GcnetError(f"name: timm knows no backbone {name!r}; timm.list_models() has them all")
     try:
         net: Any = timm.create_model(name, features_only=True, pretrained=False)
         strides, channels = net.feature_info.reduction(), net.feature_info.channels()
     except (RuntimeError, AttributeError, TypeError, AssertionError) as error:
-        raise ValueError(f"name: timm's {name} gives no feature maps ({error}); choose a convolutional net") from error
+        raise GcnetError(f"name: timm's {name} gives no feature maps ({error}); choose a convolutional net") from error
     ends = list(getattr(net, "return_layers", {}))
     return _chosen(f"timm/{name}", net, strides, channels, ends)
 
@@ -183,7 +185,7 @@ def _features(name: str) -> Body:
     net = torchvision.models.get_model(name, weights=None) if name in known else None
     trunk = getattr(net, "features", None)
     if type(trunk) is not nn.Sequential:
-        raise ValueError(
+        raise GcnetError(
             f"name: {name!r} is no backbone; use one of {', '.join(RESNETS)}, a net of torchvision with `features` "
             "(convnext_tiny, efficientnet_b0, mobilenet_v3_large, ...), or timm/NAME"
         )
@@ -203,7 +205,7 @@ def _chosen(name: str, net: nn.Module, strides: Sequence[int], channels: Sequenc
     """The last map of each stride."""
     last = {stride: i for i, stride in enumerate(strides)}
     if not set(STRIDES) <= set(last):
-        raise ValueError(
+        raise GcnetError(
             f"name: {name} has maps of strides {sorted(last)}; a pyramid needs those of strides {list(STRIDES)}"
         )
     picks = [last[stride] for stride in STRIDES]
@@ -216,6 +218,6 @@ def _frozen(body: Body, stages: int | None) -> list[str]:
         return []
     children = [name for name, _ in body.module.named_children()]
     if not set(body.ends) <= set(children) or not body.ends:
-        raise ValueError(f"frozen_stages={stages}: where the stages of this backbone end is not known; use None")
+        raise GcnetError(f"frozen_stages={stages}: where the stages of this backbone end is not known; use None")
     end = children.index(body.ends[max(stages, 1) - 1])
     return children[: end + 1] if stages else children[:end]

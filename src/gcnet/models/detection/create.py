@@ -14,13 +14,14 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from gcnet.errors import GcnetError
 from gcnet.models.detection import cascade
 from gcnet.models.detection.backbone import NORMS, RESNETS, Backbone, Shape, build_body, norm_layer
 from gcnet.models.detection.heads import BOX_HEADS, BoxPredictor, MaskPredictor, build_box_head
 from gcnet.models.detection.presets import PRESETS, Preset
 from gcnet.models.detection.retinanet import OneStage
 from gcnet.models.detection.two_stage import TwoStage
-from gcnet.rewrites import record
+from gcnet.surgery import record
 
 KINDS = ("fasterrcnn", "maskrcnn", "cascade_rcnn", "cascade_maskrcnn", "retinanet")
 _NAME = re.compile(rf"({'|'.join(KINDS)})_(.+)_fpn")
@@ -115,9 +116,9 @@ def create_detector(
     kind, trunk = _parsed(name)
     _check(kind, trunk, given)
     if preset not in PRESETS:
-        raise ValueError(f"preset={preset!r}: allowed are {', '.join(map(repr, PRESETS))}")
+        raise GcnetError(f"preset={preset!r}: allowed are {', '.join(map(repr, PRESETS))}")
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f"num_classes={num_classes!r}: allowed are whole numbers from 1")
+        raise GcnetError(f"num_classes={num_classes!r}: allowed are whole numbers from 1")
     parts = PRESETS[preset]
     dense = kind == "retinanet"
     fixed = norm == "frozen" and parts.fixed_statistics
@@ -257,7 +258,7 @@ def _retinanet(
 def _parsed(name: str) -> tuple[str, str]:
     match = _NAME.fullmatch(name)
     if match is None:
-        raise ValueError(
+        raise GcnetError(
             f"name={name!r} is no detector; names are KIND_BACKBONE_fpn with a kind of {', '.join(KINDS)}, for example "
             "maskrcnn_resnet50_fpn or retinanet_timm/resnet26d_fpn"
         )
@@ -271,18 +272,18 @@ def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
     lacking |= {key: f"has no torchvision ResNet but {trunk}" for key in _RESNET if trunk not in RESNETS}
     for key, reason in lacking.items():
         if given[key] is not None:
-            raise ValueError(f"{key}={given[key]!r}: a {kind} on {trunk} {reason}; leave {key} out")
+            raise GcnetError(f"{key}={given[key]!r}: a {kind} on {trunk} {reason}; leave {key} out")
     for key, allowed in (("norm", NORMS), ("head_norm", (None, *NORMS)), ("box_head", (None, *BOX_HEADS))):
         if given[key] not in allowed:
-            raise ValueError(f"{key}={given[key]!r}: allowed are {', '.join(map(repr, allowed))}")
+            raise GcnetError(f"{key}={given[key]!r}: allowed are {', '.join(map(repr, allowed))}")
     if given["frozen_stages"] not in (None, 0, 1, 2, 3, 4):
-        raise ValueError(f"frozen_stages={given['frozen_stages']!r}: allowed are None and 0 (the stem) to 4 (up to C5)")
+        raise GcnetError(f"frozen_stages={given['frozen_stages']!r}: allowed are None and 0 (the stem) to 4 (up to C5)")
     if given["head_norm"] is not None and kind == "retinanet":
-        raise ValueError("head_norm: torchvision's RetinaNet has it in the pyramid alone; leave it out")
+        raise GcnetError("head_norm: torchvision's RetinaNet has it in the pyramid alone; leave it out")
     for key in ("proposals", "train_proposals"):
         value = given[key]
         if value is not None and (len(value) != 2 or min(value) < 1):
-            raise ValueError(f"{key}={value!r}: expected two numbers from 1: per level before NMS, per image after it")
+            raise GcnetError(f"{key}={value!r}: expected two numbers from 1: per level before NMS, per image after it")
     for key in (
         "base_channels",
         "groups",
@@ -293,7 +294,7 @@ def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
         "rois_per_image",
     ):
         if given[key] is not None and given[key] < 1:
-            raise ValueError(f"{key}={given[key]!r}: allowed are whole numbers from 1")
+            raise GcnetError(f"{key}={given[key]!r}: allowed are whole numbers from 1")
 
 
 def _shape(trunk: str, given: dict[str, Any]) -> Shape | None:
@@ -304,7 +305,7 @@ def _shape(trunk: str, given: dict[str, Any]) -> Shape | None:
     base = given["base_channels"] or 64
     width = given["group_width"] or known.group_width * base // 64
     if width < 1:
-        raise ValueError(
+        raise GcnetError(
             f"base_channels={base} leaves no channel in the groups of {trunk}; give groups=... and group_width=... too"
         )
     return known._replace(groups=given["groups"] or known.groups, group_width=width)

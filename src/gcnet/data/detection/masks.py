@@ -1,0 +1,105 @@
+"""COCO's two ways to write a mask, polygons and run lengths, as pixels; and pixels as run lengths.
+
+N masks, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcnet.errors import GcnetError
+
+
+def check_segmentation(segmentation: Any, height: int, width: int) -> Any:
+    """The segmentation as it can be decoded: polygons with at least three corners, or run lengths of this size.
+
+    Raises:
+        ValueError: it is neither, or does not fit the image.
+    """
+    if isinstance(segmentation, dict):
+        return _checked_runs(segmentation, height, width)
+    if not isinstance(segmentation, list):
+        raise GcnetError("neither polygons nor run lengths")
+    polygons = [part for part in segmentation if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0]
+    if not polygons or not all(_finite(value) for part in polygons for value in part):
+        raise GcnetError("no polygon of at least three corners with finite coordinates")
+    limit = 16 * max(height, width)
+    if any(abs(value) > limit for part in polygons for value in part):
+        raise GcnetError("corners far outside the image")
+    return polygons
+
+
+def decode_masks(segmentations: Sequence[Any], height: int, width: int) -> Tensor:
+    """Checked segmentations as 0 and 1, uint8 (N, H, W)."""
+    masks = torch.zeros(len(segmentations), height, width, dtype=torch.uint8)
+    for index, segmentation in enumerate(segmentations):
+        masks[index] = torch.from_numpy(_api().decode(runs_of(segmentation, height, width)))
+    return masks
+
+
+def runs_of(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """A checked segmentation as compressed run lengths."""
+    if isinstance(segmentation, list):
+        return _api().merge(_api().frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return _api().frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def _checked_runs(runs: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    size, counts = runs.get("size"), runs.get("counts")
+    if size != [height, width]:
+        raise GcnetError(f"run lengths of size {size!r} for an image of {[height, width]}")
+    if isinstance(counts, str):
+        numbers = _decompress(counts)
+    elif isinstance(counts, list) and all(type(number) is int for number in counts):
+        numbers = counts
+    else:
+        raise GcnetError("counts are neither text nor whole numbers")
+    if any(number < 0 for number in numbers) or sum(numbers) != height * width:
+        raise GcnetError("run lengths that do not add up to the image")
+    return {"size": size, "counts": counts}
+
+
+def _decompress(text: str) -> list[int]:
+    """The run lengths in COCO's compressed text, read here in order to be checked: the decoder trusts its input."""
+    numbers: list[int] = []
+    number = shift = 0
+    for byte in text.encode("ascii", "replace"):
+        code = byte - 48
+        if not 0 <= code < 64:
+            raise GcnetError("text that is no compressed run lengths")
+        number |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            if code & 16:
+                number -= 1 << shift
+            numbers.append(number + (numbers[-2] if len(numbers) > 2 else 0))
+            number = shift = 0
+    if shift:
+        raise GcnetError("compressed run lengths that break off")
+    return numbers
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W) of 0 and 1 as compressed run lengths whose text JSON can hold."""
+    runs = _api().encode(np.asfortranarray(mask.astype(np.uint8)))
+    counts = runs["counts"]
+    return {"size": list(runs["size"]), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+
+
+def _api() -> Any:
+    # Only masks need the package, which comes with gcnet[train]; reading boxes and classes does without.
+    from faster_coco_eval import mask
+
+    return mask

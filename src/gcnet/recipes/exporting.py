@@ -1,0 +1,145 @@
+"""`export`: a trained model as an ONNX or .pt2 file, folded where that can be, compared with PyTorch first."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from gcnet.checkpoints import load_checkpoint
+from gcnet.errors import RewriteError, SettingsError
+from gcnet.exporters.check import Agreement, CannotRun, check_onnx, check_program
+from gcnet.exporters.program import Dynamic, check_arguments, export_onnx, export_program
+from gcnet.files.atomic import write_atomically
+from gcnet.models.create import example_input
+from gcnet.recipes.evaluation import weights_of
+from gcnet.rewrites.folding.apply import fold as fold_model
+from gcnet.surgery import record
+
+Convert = Callable[..., bytes]
+Check = Callable[..., Agreement]
+FORMATS: dict[str, tuple[Convert, Check]] = {
+    ".onnx": (export_onnx, check_onnx),
+    ".pt2": (export_program, check_program),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        size: its bytes.
+        folded: whether the model in it is folded.
+        unfolded_because: why it is not, where folding was tried.
+        input_size: channels and spatial size of the input it was made with.
+        agreement: the comparison with PyTorch; None where it could not be run.
+        unchecked_because: why it could not.
+    """
+
+    path: Path
+    size: int
+    folded: bool
+    unfolded_because: str | None
+    input_size: tuple[int, ...]
+    agreement: Agreement | None
+    unchecked_because: str | None
+
+
+def export(
+    source: str | Path | nn.Module,
+    out: str | Path,
+    *,
+    fold: bool | None = None,
+    input_size: Sequence[int] | None = None,
+    dynamic: Dynamic = True,
+    dtype: str | None = None,
+) -> Exported:
+    """Write a model as ONNX or as a program of `torch.export`, and compare the file with PyTorch.
+
+    Nothing is left behind by a file that differs: it is compared in memory, before it is written.
+
+    Args:
+        source: the folder of a run, a file of `gcnet.save_checkpoint`, or a model.
+        out: the file; its suffix says which format: .onnx or .pt2.
+        fold: merge norms and blocks into the convolutions first (`gcnet.fold`). None: if the model can be folded.
+        input_size: channels and spatial size of an input; None for what the model's preprocessing says.
+        dynamic: True: any batch and any size of image; "batch": any batch; False: one input of `input_size`.
+        dtype: "float32", "float16" or "bfloat16" inside the file, whose inputs and outputs stay float32; None: as the
+            model is.
+
+    Raises:
+        SettingsError: an unknown suffix, a folder that does not exist, an input size that is not known.
+        RewriteError: the model cannot be folded (`fold=True`) or exported, or the file differs from PyTorch by more
+            than 1e-4 relative.
+        RunError, CheckpointError: no model in `source`.
+        ModuleNotFoundError: the extra `export` is not installed.
+    """
+    out = Path(out)
+    convert, check = _format_of(out)
+    check_folder(out)
+    model = source if isinstance(source, nn.Module) else load_checkpoint(weights_of(Path(source))).model
+    size = tuple(_own_size(model) if input_size is None else input_size)
+    check_arguments(size, dynamic, dtype)
+    model, why_not = _folded(model, fold)
+    content = convert(model, input_size=size, dynamic=dynamic, dtype=dtype)
+    agreement, unchecked = None, None
+    if out.suffix.lower() == ".onnx" and importlib.util.find_spec("onnxruntime") is None:
+        unchecked = 'onnxruntime is not installed: pip install "gcnet[export]"'
+    else:
+        try:
+            agreement = check(content, model, input_size=size, dynamic=dynamic, dtype=dtype)
+        except CannotRun as error:
+            unchecked = str(error)
+    write_atomically(out, lambda file: file.write(content))
+    return Exported(out, len(content), is_folded(model), why_not, size, agreement, unchecked)
+
+
+def is_folded(model: nn.Module) -> bool:
+    """Whether `gcnet.fold` made this model."""
+    return any(rewrite["rewrite"] == "fold" for rewrite in record.rewrites(model))
+
+
+def check_folder(out: Path) -> None:
+    """Raise SettingsError unless `out` can become a file."""
+    if out.is_dir():
+        raise SettingsError(f"out={str(out)!r} is a folder; name the file to be written in it")
+    if not out.parent.is_dir():
+        raise SettingsError(f"out={str(out)!r}: the folder {out.parent} does not exist; make it first")
+
+
+def _format_of(out: Path) -> tuple[Convert, Check]:
+    if out.suffix.lower() not in FORMATS:
+        raise SettingsError(f"out={str(out)!r}: the suffix says the format; allowed are {', '.join(FORMATS)}")
+    return FORMATS[out.suffix.lower()]
+
+
+def _own_size(model: nn.Module) -> tuple[int, ...]:
+    """The input that a model of `create_model` expects."""
+    if record.architecture(model) is None and record.preprocessing(model) is None:
+        raise SettingsError(
+            "input_size=None: this model does not say what it reads; give channels and size, for example (3, 224, 224)"
+        )
+    return tuple(example_input(model).shape[1:])
+
+
+def _folded(model: nn.Module, fold: bool | None) -> tuple[nn.Module, str | None]:
+    """The model to be exported in eval mode, and why it is not folded, where that was tried."""
+    if is_folded(model):
+        if fold is False:
+            raise SettingsError("fold=False: this model is folded already; export the one that it was made from")
+        return model, None
+    model = copy.deepcopy(model).eval()
+    if fold is False:
+        return model, None
+    try:
+        return fold_model(model), None
+    except (RewriteError, TypeError) as error:
+        if fold:
+            raise
+        return model, str(error)

@@ -1,0 +1,55 @@
+"""`fold`: a checkpoint in, the checkpoint of the folded model out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from gcnet.checkpoints import load_checkpoint, save_checkpoint
+from gcnet.errors import SettingsError
+from gcnet.exporters.check import distance
+from gcnet.models.create import example_input
+from gcnet.recipes.evaluation import weights_of
+from gcnet.recipes.exporting import check_folder, is_folded
+from gcnet.rewrites.folding.apply import fold as fold_model
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What was written: the file, tensors before and after, |folded - model| / |model| on a random image."""
+
+    path: Path
+    tensors: tuple[int, int]
+    difference: float
+
+
+def fold(source: str | Path, out: str | Path) -> Folded:
+    """Write the folded model of a checkpoint: the same function for inference, with context for almost nothing.
+
+    `predict`, `evaluate` and `export` read the file like any other; it cannot be trained further.
+
+    Args:
+        source: the folder of a run, or a file of `gcnet.save_checkpoint`.
+        out: the safetensors file to be written.
+
+    Raises:
+        SettingsError: `out` is no .safetensors file in a folder that exists, or `source` is folded already.
+        RunError, CheckpointError: no model in `source`.
+        RewriteError: the model cannot be folded; the message says why.
+    """
+    out = Path(out)
+    if out.suffix.lower() != ".safetensors":
+        raise SettingsError(f"out={str(out)!r}: a checkpoint is a .safetensors file (`gcnet export` writes others)")
+    check_folder(out)
+    model = load_checkpoint(weights_of(Path(source))).model
+    if is_folded(model):
+        raise SettingsError(f"source={str(source)!r} is folded already")
+    folded = fold_model(model)
+    save_checkpoint(folded, out)
+    x = torch.rand_like(example_input(model))
+    with torch.no_grad():
+        found, expected = tree_leaves(load_checkpoint(out).model(x)), tree_leaves(model(x))
+    return Folded(out, (len(model.state_dict()), len(folded.state_dict())), distance(found, expected))

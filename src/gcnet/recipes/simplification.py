@@ -1,0 +1,177 @@
+"""`simplify`: a checkpoint and images in, the checkpoint with simplified non-local blocks out."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from gcnet.analysis.cost import time_side_by_side
+from gcnet.analysis.intervals import Median
+from gcnet.analysis.simplify import simplify as simplify_model
+from gcnet.checkpoints import load_checkpoint, save_checkpoint
+from gcnet.data.classification.folders import load_classification
+from gcnet.data.classification.transforms import eval_transform
+from gcnet.data.images import read_image
+from gcnet.data.source import open_scenes
+from gcnet.errors import ImageError, SettingsError
+from gcnet.recipes.evaluation import weights_of
+from gcnet.recipes.exporting import check_folder
+from gcnet.recipes.prediction import find_images
+from gcnet.rewrites.simplification.report import Simplification
+from gcnet.surgery import record
+from gcnet.tasks.settings import from_json
+
+
+@dataclass(frozen=True)
+class Simplified:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        report: what became of each block; see `gcnet.simplify`.
+        speed_up: time of the model before over after, one batch of the calibration images, medians of interleaved
+            rounds; None if no block was replaced.
+        images: calibration images that were read.
+        skipped: image file -> why it could not be read.
+    """
+
+    path: Path
+    report: Simplification
+    speed_up: Median | None
+    images: int
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def simplify(
+    source: str | Path,
+    out: str | Path,
+    *,
+    data: str | None = None,
+    images: str | Path | Sequence[str | Path] | None = None,
+    count: int = 256,
+    batch_size: int = 16,
+    max_error: float = 0.02,
+    refine_steps: int = 0,
+    progress: bool = False,
+) -> Simplified:
+    """Simplify the non-local blocks of a checkpoint that hardly depend on their query: `gcnet.simplify`, file to file.
+
+    The file is written in any case; if no block qualifies it holds the model as it was, and the report says why.
+
+    Args:
+        source: the folder of a run, or a file of `gcnet.save_checkpoint`.
+        out: the safetensors file to be written.
+        data: a folder or CSV file of images, whose training part is used without labels; or the name of scenes. None,
+            without images: the data of the run.
+        images: image files, and folders of them, instead of data.
+        count: how many images at most, drawn at random with a fixed seed. A quarter of them is held out.
+        batch_size: images in one pass of the model.
+        max_error, refine_steps: as in `gcnet.simplify`.
+        progress: show a progress bar, if the output is a terminal.
+
+    Raises:
+        SettingsError: no or two sources of images, or an `out` that is no .safetensors file in a folder that exists.
+        RewriteError: no non-local block in the model, fewer than two images that can be read.
+        RunError, CheckpointError, DataError: no usable model or data there.
+    """
+    out = Path(out)
+    if out.suffix.lower() != ".safetensors":
+        raise SettingsError(f"out={str(out)!r}: a checkpoint is a .safetensors file")
+    check_folder(out)
+    for name, value, lowest in (("count", count, 2), ("batch_size", batch_size, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise SettingsError(f"{name}={value!r}: allowed are whole numbers from {lowest}")
+    model = load_checkpoint(weights_of(Path(source))).model
+    skipped: dict[str, str] = {}
+    examples = _examples(model, _data_of(source, data, images), images, count, skipped, progress)
+    batches = _batched(examples, batch_size)
+    first = next(batches, None)
+    model = model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    simplified: Any = simplify_model(model, _chained(first, batches), max_error=max_error, refine_steps=refine_steps)
+    save_checkpoint(simplified, out)
+    speed_up = None
+    if simplified.report.replaced and first is not None:
+        speed_up = _speed_up(model, simplified, first)
+    return Simplified(out, simplified.report, speed_up, sum(simplified.report.images), skipped)
+
+
+def _data_of(source: str | Path, data: str | None, images: Any) -> str | None:
+    """The data that were named, or else those of the run; None where images were named."""
+    if images is not None:
+        if data is not None:
+            raise SettingsError(f"data={data!r} and images={images!r}: give one of the two")
+        return None
+    settings = Path(source) / "settings.json"
+    if data is None and settings.is_file():
+        data = from_json(settings).data
+    if data is None:
+        raise SettingsError(f"data=None, images=None: {source} is a file of weights, which names no images; give some")
+    return data
+
+
+def _examples(
+    model: nn.Module, data: str | None, images: Any, count: int, skipped: dict[str, str], progress: bool
+) -> Iterator[Tensor]:
+    """Inputs of the model, one by one."""
+    draw = random.Random(0)
+    preprocessing = record.preprocessing(model)
+    if preprocessing is None:
+        if data is None:
+            raise SettingsError("images: this model does not read photographs; name its scenes as data")
+        scenes: Any = open_scenes(data, ("train",)).datasets["train"]
+        for index in draw.sample(range(len(scenes)), min(count, len(scenes))):
+            yield scenes[index][0]
+        return
+    paths = _photographs(data, model) if data is not None else find_images(_as_list(images))
+    transform = eval_transform(preprocessing)
+    chosen: Iterable[Path] = draw.sample(paths, min(count, len(paths)))
+    if progress and sys.stdout.isatty():
+        chosen = track(list(chosen), "reading images", transient=True)
+    for path in chosen:
+        try:
+            yield transform(read_image(path))
+        except ImageError as error:
+            skipped[str(path)] = error.reason
+
+
+def _as_list(images: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [images] if isinstance(images, str | Path) else images
+
+
+def _photographs(data: str, model: nn.Module) -> list[Path]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*(no images in|too few images for a validation part).*")
+        found = load_classification(data, classes=record.classes(model))
+    return [Path(sample.path) for sample in found.train or found.val or found.test]
+
+
+def _batched(examples: Iterator[Tensor], size: int) -> Iterator[Tensor]:
+    batch: list[Tensor] = []
+    for example in examples:
+        batch.append(example)
+        if len(batch) == size:
+            yield torch.stack(batch)
+            batch = []
+    if batch:
+        yield torch.stack(batch)
+
+
+def _chained(first: Tensor | None, others: Iterator[Tensor]) -> Iterator[Tensor]:
+    if first is not None:
+        yield first
+        yield from others
+
+
+def _speed_up(model: nn.Module, simplified: nn.Module, images: Tensor) -> Median:
+    images = images.to(next(model.parameters()).device)
+    ratio = time_side_by_side({"before": model, "after": simplified}, images, budget=10.0)["after"].ratio
+    return Median(1 / ratio.value, 1 / ratio.high, 1 / ratio.low, ratio.count)

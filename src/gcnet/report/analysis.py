@@ -1,0 +1,224 @@
+"""`analyze`: how much the attention of a model's blocks depends on its query (arXiv 1904.11492, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gcnet.analysis.figures import figures_of
+from gcnet.analysis.grids import MOST_IMAGES, Grid, KeptImage, grid_of, picture_of
+from gcnet.analysis.images import Batch, batches
+from gcnet.analysis.readers.attention import Call
+from gcnet.analysis.readers.blocks import Reader, readers
+from gcnet.analysis.readers.transformers import NotReadableError
+from gcnet.analysis.results import Analysis
+from gcnet.analysis.rows import Rows
+from gcnet.errors import GcnetError, some
+from gcnet.ops.precision import without_autocast
+from gcnet.surgery import record
+from gcnet.surgery.eager import check_model
+from gcnet.surgery.probe import evaluating
+
+
+def analyze(
+    model: nn.Module, images: Any, *, transform: Callable[[Any], Any] | None = None, keep: int = MOST_IMAGES
+) -> Analysis:
+    """Measure how much the attention of every block depends on its query (arXiv 1904.11492, table 1).
+
+    Read are the blocks of this package (`NonLocal` in its four forms, `DisentangledNonLocal`, and GC, SNL, SE and
+    `ContextBlock` for comparison), the blocks of timm, mmcv and torchvision that `gcnet.accelerate` knows,
+    `torch.nn.MultiheadAttention`, the attention of timm's vision transformers and Swins, and torchvision's Swins.
+
+    Per image, averaged over heads and windows, over all ordered pairs of positions i, j (i = j among them):
+
+    - `input_cos`, `output_cos`, `att_cos`: mean of (1 - cos) / 2 of the block's input vectors, of the context before
+      fusion (behind the last layer and its norm), and of the attention maps; in closed form. `output_cos_no_bias` is
+      without the part of the output that does not depend on the input, which can hide everything else.
+    - `att_jsd`: mean Jensen-Shannon divergence of the maps, in nats; for softmax forms. Exact up to 1024 queries, above
+      that an unbiased estimate from 1024 pairs; `att_jsd_error` is the standard error that this adds to the mean.
+    - `att_spread`: share of the maps' energy that is not in their mean, 1 - |mean a|^2 / mean |a|^2.
+    - `entropy`, `effective_positions` (its exponential, per query), `information` (nats that the query tells about
+      where it looks).
+    - `unary_share`: the logits split after arXiv 2006.06668 into a part that depends on the key only and the whitened
+      pairwise rest; the variance share of the first. What depends on the query only cancels in the softmax.
+    - `query_within`, `query_between`: variance of the queries inside an image, and of the images' mean queries: a query
+      may be constant inside every image and yet differ between them.
+
+    The figure of a data set is the mean over images, its interval the 95 % interval of Student's t over images, cut to
+    the range that the figure can have; a single image has that whole range. Everything is float64 whatever the model's
+    dtype, also under autocast. Memory does not grow with the number of images. With torch.distributed, call it
+    in every process on a part of the images: each returns the result over all of them; only `kept`, `skipped` and
+    `unreadable` are its own.
+
+    Args:
+        model: Any eager model in any mode, or a block itself; it runs in evaluation mode and stays as it was.
+        images: A tensor (B, C, *spatial); an iterable of such batches, or of tuples (images, labels, ...) as a
+            DataLoader gives them; or paths of image files and folders. A detector takes lists of images.
+        transform: Applied to each PIL image (-> tensor (C, H, W)) or to each batch of tensors. None: tensors are
+            taken as they are, files are prepared as the model says (models of `create_model`, timm's, checkpoints).
+        keep: Of how many images, the first ones, pictures and maps are kept for `Analysis.save`; at most 12.
+
+    Raises:
+        ValueError: no block that can be read, no image, images that do not fit, keep out of its range.
+        TypeError: images of another kind; the model is compiled, scripted or wrapped.
+
+    Example:
+        >>> import gcnet
+        >>> block = gcnet.blocks.NonLocal(8)
+        >>> _ = torch.nn.init.zeros_(block.theta.weight)  # a query that is the same everywhere
+        >>> found = analyze(block, torch.randn(4, 8, 5, 5))
+        >>> found.verdicts[""], found.table[0]["att_cos"] < 1e-12
+        ('query-independent: GC would do', True)
+    """
+    check_model(model)
+    if type(keep) is not int or not 0 <= keep <= MOST_IMAGES:
+        raise GcnetError(f"keep={keep!r}; use a whole number from 0 to {MOST_IMAGES}")
+    found, skipped = readers(model)
+    if not found:
+        seen = some((f"{name or 'the model itself'} ({reason})" for name, reason in skipped.items()), 4)
+        raise GcnetError(
+            f"model: this {type(model).__name__} holds no attention that analyze can read"
+            + (f": {seen}" if skipped else "; put a block in by gcnet.insert, or see gcnet.analyze for what it knows")
+        )
+    device = next(model.parameters(), torch.zeros(())).device
+    watch = _Watch(model, found, Rows(list(found), device), skipped, keep)
+    unreadable: dict[str, str] = {}
+    with evaluating(model), torch.no_grad(), watch:
+        for batch in batches(model, images, transform, unreadable):
+            watch.run(batch)
+    results = watch.rows.results()
+    if not results.blocks:
+        raise GcnetError(_nothing(watch.count, unreadable, skipped))
+    skipped |= {name: "it was not called" for name in found if name not in results.blocks and name not in skipped}
+    names = record.classes(model) or []
+    blocks = {name: {"block": name, "kind": type(model.get_submodule(name)).__name__} for name in results.blocks}
+    forms = _forms(model, results.blocks) | watch.forms
+    table = [{**blocks[name], "form": forms[name], **results.row(name)} for name in blocks]
+    return Analysis(
+        model=type(model).__name__,
+        images=max(row["images"] for row in table),
+        table=table,
+        heads=[{"block": name, **row} for name in blocks for row in results.head_rows(name)],
+        scales=[
+            {"block": name, **row} for name in blocks if forms[name] == "softmax" for row in results.scale_rows(name)
+        ],
+        per_class=[
+            {
+                "block": name,
+                "class": _class(names, label),
+                **results.class_row(name, label),
+            }
+            for name in blocks
+            for label in results.classes()
+        ],
+        verdicts={name: results.verdict(name, forms[name]) for name in blocks},
+        skipped=skipped,
+        unreadable=unreadable,
+        kept=watch.kept,
+    )
+
+
+class _Watch(ExitStack):
+    """Hooks that read every call of the blocks while a batch runs."""
+
+    def __init__(
+        self, model: nn.Module, found: Mapping[str, Reader], rows: Rows, skipped: dict[str, str], keep: int
+    ) -> None:
+        super().__init__()
+        self.model, self.rows, self.skipped, self.keep = model, rows, skipped, keep
+        self.forms: dict[str, str] = {}
+        self.kept: list[KeptImage] = []
+        self.count = 0
+        self._generator = torch.Generator().manual_seed(0)
+        self._sizes: list[tuple[int, int]] = []
+        self._batch = 0
+        self._grids: dict[str, list[Grid | None]] = {}
+        for name, reader in found.items():
+            module = model.get_submodule(name)
+            hook = self._hook(name, reader, _prefix(model, name))
+            self.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+
+    def run(self, batch: Batch) -> None:
+        self._batch, self._grids = len(batch.names), {}
+        self._sizes = [tuple(image.shape[-2:]) for image in batch.images]
+        outputs = self.model(batch.images)
+        labels = batch.labels
+        if labels is None and isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] > 1:
+            labels = outputs.argmax(dim=1)
+        figures = self.rows.enter(labels)
+        self.count += self._batch
+        self._keep(batch, labels, figures)
+
+    def _hook(self, name: str, reader: Reader, prefix: int) -> Callable[..., None]:
+        def read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if name in self.skipped:
+                return
+            try:
+                call = reader(module, args, kwargs, output, self._batch)
+                if len(call.input) != self._batch:
+                    raise NotReadableError(f"it is called on {len(call.input)} maps for {self._batch} images")
+            except NotReadableError as reason:
+                self.skipped[name] = f"{type(module).__name__}: {reason}"
+                return
+            call = call.without_prefix(prefix)
+            self.forms[name] = call.attention.form
+            with without_autocast(call.input):
+                self.rows.add(name, figures_of(call, self._generator))
+                self._add_grids(name, call)
+
+        return read
+
+    def _add_grids(self, name: str, call: Call) -> None:
+        missing = range(min(self._batch, self.keep - len(self.kept)))
+        if name not in self._grids and missing:
+            self._grids[name] = [grid_of(call.attention, b, self._sizes[b]) for b in missing]
+
+    def _keep(self, batch: Batch, labels: Tensor | None, figures: Mapping[str, Mapping[str, Tensor]]) -> None:
+        preprocessing = record.preprocessing(self.model) or {}
+        names = record.classes(self.model) or []
+        for b in range(min(self._batch, self.keep - len(self.kept))):
+            image = batch.images[b]
+            if image.ndim != 3:
+                return
+            picture = picture_of(image, preprocessing.get("mean"), preprocessing.get("std"))
+            grids = {name: found for name, grids in self._grids.items() if (found := grids[b]) is not None}
+            own = {name: {figure: float(t[b]) for figure, t in of_block.items()} for name, of_block in figures.items()}
+            label = -1 if labels is None else int(labels[b])
+            self.kept.append(KeptImage(batch.names[b], _class(names, label), picture, grids, own))
+
+
+def _class(names: list[str], label: int) -> str | None:
+    """-1 is a common mark for "no class"."""
+    return None if label < 0 else names[label] if label < len(names) else str(label)
+
+
+def _prefix(model: nn.Module, name: str) -> int:
+    """How many class and register tokens come first, as the transformer around the attention says."""
+    while name:
+        name = name.rpartition(".")[0]
+        around = model.get_submodule(name)
+        count = getattr(around, "num_prefix_tokens", None)
+        if isinstance(count, int):
+            return count
+        if isinstance(getattr(around, "class_token", None), Tensor):
+            return 1
+    return 0
+
+
+def _forms(model: nn.Module, names: list[str]) -> dict[str, str]:
+    """For blocks that only other processes have called."""
+    kinds = ("dot_product", "concatenation")
+    pairwise = {name: getattr(model.get_submodule(name), "pairwise", "") for name in names}
+    return {name: kind if kind in kinds else "softmax" for name, kind in pairwise.items()}
+
+
+def _nothing(count: int, unreadable: dict[str, str], skipped: dict[str, str]) -> str:
+    if count:
+        reasons = some((f"{name} ({reason})" for name, reason in skipped.items()), 4)
+        return f"images: none of the blocks could be read on them: {reasons or 'no block was called'}"
+    first = next(iter(unreadable.items()), None)
+    return "images holds no image" + (f" that can be read; the first: {first[0]}: {first[1]}" if first else "")

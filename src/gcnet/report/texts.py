@@ -1,0 +1,49 @@
+"""Numbers as the tables of a report show them."""
+
+from __future__ import annotations
+
+from gcnet.analysis.comparison import points
+from gcnet.analysis.cost import Timing
+from gcnet.analysis.intervals import Mean
+
+
+def percent(mean: Mean) -> str:
+    """A share in percent, with its interval."""
+    spread = "" if mean.half_width is None else f" ± {100 * mean.half_width:.1f}"
+    return f"{100 * mean.value:.1f}{spread}"
+
+
+def gain(mean: Mean) -> str:
+    """A difference in points, with its interval."""
+    spread = "" if mean.half_width is None else f" ± {100 * mean.half_width:.1f}"
+    return f"{points(mean.value)}{spread}"
+
+
+def scaled(count: int) -> str:
+    """A large number in three digits.
+
+    Example:
+        >>> scaled(4_089_000_000), scaled(12)
+        ('4.09 G', '12')
+    """
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= limit:
+            return f"{count / limit:.3g} {unit}"
+    return str(count)
+
+
+def ratio(timing: Timing) -> str:
+    """Of times, with its interval."""
+    return f"×{timing.ratio.value:.2f} ({timing.ratio.low:.2f}–{timing.ratio.high:.2f})"
+
+
+def milliseconds(timing: Timing) -> str:
+    """Of one batch."""
+    return f"{1000 * timing.seconds.value:.1f} ms"
+
+
+def cell(value: object) -> str:
+    """Whatever is in a CSV file."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,242 @@
+"""The layers of a folded model: a context block merged with the convolution before it, or the one behind it.
+
+B images, C channels of the wide map y, K channels of the narrow map h, P positions. Inference only.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gcnet import ops
+from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, open_gate, over_map
+from gcnet.errors import RewriteError
+from gcnet.ops import lean
+from gcnet.ops.pooled_transform.reference import transform
+
+
+class FoldedContext(nn.Module):
+    """y = fuse(W h + b, context of y): a 1x1 convolution and the context block behind it (arXiv 1904.11492, eq. 5).
+
+    The context is taken from the narrow map: `w_k . (W h_j + b) = (W^T w_k) . h_j + const`, the constant cancels in the
+    softmax, and `sum_j alpha_j (W h_j + b) = W (sum_j alpha_j h_j) + b` since the alphas sum to one. W and b go into
+    the first layer of each transform, b and the added vector into the bias of the convolution.
+
+    Shape:
+        h (B, K, *spatial) -> (B, C, *spatial); `residual`, if given, is like the output and is added to it.
+    """
+
+    def __init__(self, conv: Any, block: ContextBlock) -> None:
+        super().__init__()
+        W = exact(conv.weight).flatten(1)
+        b = W.new_zeros(len(W)) if conv.bias is None else exact(conv.bias)
+        self.gate = block.gate
+        self.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=conv.weight.requires_grad)
+        self.key = None if block.key is None else _parameter(exact(block.key.weight[0]) @ W, conv)
+        self.scale = None if block.scale is None else FoldedTransform(block.scale, W, b)
+        added = b if block.scale is None else None  # with a scale, b has to be scaled too
+        self.add = None if block.add is None else FoldedTransform(block.add, W, b, added)
+        self.bias = None if block.scale is None else _parameter(b, conv)
+
+    def forward(self, h: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        scale, shift = vectors(h, self.key, self.scale, self.add, self.gate)
+        weight, bias = self.weight, self.bias
+        if _one_image(h) and not h.is_cuda:
+            if shift is not None and scale is None:
+                bias, shift = shift if shift.ndim == 1 else shift[0], None
+            elif scale is not None and residual is None and h[0, 0].numel() > h.shape[1]:  # the map is the larger
+                scale_C = scale.reshape(-1)
+                weight = weight * scale_C.reshape(-1, *[1] * (weight.ndim - 1))
+                assert bias is not None
+                bias = bias * scale_C if shift is None else torch.addcmul(shift.reshape(-1), bias, scale_C)
+                scale = shift = None
+        return join(convolve(h, weight, bias), scale, shift, residual, relu)
+
+
+class FoldedBlock(nn.Module):
+    """A context block that stays on its map, whose only reader it is: fusion writes into the map."""
+
+    def __init__(self, block: ContextBlock) -> None:
+        super().__init__()
+        self.gate = block.gate
+        self.key = None if block.key is None else _parameter(block.key.weight[0], block.key)
+        self.scale = None if block.scale is None else FoldedTransform(block.scale)
+        self.add = None if block.add is None else FoldedTransform(block.add)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        return join(x, *vectors(x, self.key, self.scale, self.add, self.gate), residual, relu)
+
+
+class ContextThenConv(nn.Module):
+    """y = W (gate * x + t) + b: a context block and the 1x1 convolution behind it.
+
+    The gate scales the input channels of the convolution and t joins its bias, `W t + b`, where the weight is smaller
+    than the map; elsewhere fusion writes into the map, whose only reader the block is.
+
+    Shape:
+        x (B, K, *spatial) -> (B, C, *spatial).
+    """
+
+    def __init__(self, block: ContextBlock, conv: Any) -> None:
+        super().__init__()
+        self.block = FoldedBlock(block)
+        self.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=conv.weight.requires_grad)
+        self.bias = None if conv.bias is None else _parameter(conv.bias, conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _one_image(x) or x[0, 0].numel() < self.weight.shape[0]:
+            return convolve(self.block(x), self.weight, self.bias)
+        scale, shift = vectors(x, self.block.key, self.block.scale, self.block.add, self.block.gate)
+        weight, bias = self.weight, self.bias
+        if shift is not None:
+            bias = F.linear(shift.reshape(-1), weight.flatten(1), bias)
+        if scale is not None:
+            weight = weight * over_map(scale, weight)
+        return convolve(x, weight, bias)
+
+
+class FoldedTransform(nn.Module):
+    """A block's transform as plain weights: linear -> [LayerNorm] -> [activation] -> linear, or one linear layer.
+
+    Args:
+        transform: the block's.
+        W: (C, K) and
+        b: (C,), of the convolution in front: pooled vectors (B, K) of the narrow map come in, W and b merge into the
+            first layer. None: pooled vectors (B, C) of the map itself.
+        shift: (C,), added to what comes out.
+    """
+
+    def __init__(
+        self, transform: nn.Module, W: Tensor | None = None, b: Tensor | None = None, shift: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        layers = _layers(transform)
+        self.eps, self.activation = 1e-5, None
+        for name in ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias"):
+            self.register_parameter(name, None)
+        first = _affine(layers[0], W, b)
+        if isinstance(transform, Bottleneck):
+            self.reduce_weight, self.reduce_bias = (_parameter(t, layers[0]) for t in first)
+            if transform.norm is not None:
+                self.norm_weight, self.norm_bias = (_parameter(t, layers[0]) for t in _gains(transform.norm))
+                self.eps = transform.norm.eps
+            if transform.activation is not None:
+                self.activation = next(k for k, kind in ACTIVATIONS.items() if type(transform.activation) is kind)
+            first = _affine(layers[1])
+        weight, bias = first
+        self.expand_weight = _parameter(weight, layers[0])
+        self.expand_bias = _parameter(bias if shift is None else bias + shift, layers[0])
+
+    def weights(self) -> tuple[Any, ...]:
+        """In the order of `ops.pooled_transform`."""
+        return tuple(self._parameters.values())  # each by name takes a Python call of nn.Module
+
+    def pooled_on_gpu(self, x: Tensor, key: Tensor | None) -> Tensor:
+        """Pool and transform in two launches."""
+        return ops.pooled_transform(x, key, *self.weights(), eps=self.eps, activation=self.activation)
+
+    def lean(self, pooled: Tensor) -> Tensor:
+        return lean.transform(pooled, self.weights(), self.eps, self.activation)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return transform(pooled, self.weights(), self.eps, self.activation)
+
+
+def vectors(
+    x: Tensor, key: Tensor | None, scale: FoldedTransform | None, add: FoldedTransform | None, gate: str
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gate's scale and the added shift, which fusion needs; None for the one unused.
+
+    (B, C) each, or (C,) for one image on the path of few calls.
+    """
+    if lean.applies(x):
+        pooled = lean.pool(x, key)
+        out = [None if t is None else t.lean(pooled) for t in (scale, add)]
+    elif x.is_cuda and not torch.is_grad_enabled():
+        out = [None if t is None else t.pooled_on_gpu(x, key) for t in (scale, add)]
+    else:
+        pooled = ops.average_pool(x) if key is None else ops.attention_pool(x, key)
+        out = [None if t is None else t.forward(pooled) for t in (scale, add)]
+    return None if out[0] is None else open_gate(gate, out[0]), out[1]
+
+
+def join(y: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
+    """relu(y * scale + shift + residual); without gradients it is written into y, which nobody else reads."""
+    if torch.is_grad_enabled() or y.is_cuda:
+        return ops.fuse(y, scale=scale, shift=shift, residual=residual, relu=relu)
+    if scale is not None and shift is None and residual is not None:
+        y = torch.addcmul(residual, y, over_map(scale, y), out=y)
+        return y.relu_() if relu else y
+    if scale is not None:
+        y = y.mul_(over_map(scale, y))
+    if shift is not None:
+        y = y.add_(over_map(shift, y))
+    if residual is not None:
+        y = y.add_(residual)
+    return y.relu_() if relu else y
+
+
+def _one_image(x: Tensor) -> bool:
+    """Whether the batch is one image, and will be: a size that is being traced is no plain number."""
+    return type(x.shape[0]) is int and x.shape[0] == 1
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution with kernel and stride 1."""
+    return (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3](x, weight, bias)
+
+
+class NormThenAct(nn.Module):
+    """What stays of a norm with dropout and activation of its own, when the norm has been merged or exchanged."""
+
+    def __init__(self, norm: nn.Module, drop: nn.Module, act: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.drop, self.act = norm, drop, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(self.norm(x)))
+
+
+class StayInEval:
+    """Takes the place of a folded model's `train` method: merged norms have no statistics to train with."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        if mode:
+            raise RewriteError(
+                "train(True) on a folded model: its norms and blocks are merged into the convolutions; train the model "
+                "that went into fold, then fold again"
+            )
+        return self.model
+
+
+def _layers(transform: Any) -> list[nn.Linear]:
+    return [transform.reduce, transform.expand] if isinstance(transform, Bottleneck) else [transform.project]
+
+
+def _affine(layer: nn.Linear, W: Tensor | None = None, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the layer in float64, behind W and b if given."""
+    weight = exact(layer.weight)
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else exact(layer.bias)
+    if W is None:
+        return weight, bias
+    return weight @ W, bias + weight @ b if b is not None else bias
+
+
+def exact(weight: Tensor) -> Tensor:
+    """Detached and in float64, in which weights are merged; on the CPU where the device has no float64."""
+    weight = weight.detach()
+    return (weight.cpu() if weight.device.type == "mps" else weight).double()
+
+
+def _gains(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    weight = torch.ones(norm.normalized_shape) if norm.weight is None else norm.weight
+    return weight, torch.zeros_like(weight) if norm.bias is None else norm.bias
+
+
+def _parameter(value: Tensor, like: Any) -> nn.Parameter:
+    value = value.detach().to(like.weight.device, like.weight.dtype).contiguous()
+    return nn.Parameter(value, requires_grad=like.weight.requires_grad)

@@ -1,0 +1,65 @@
+"""Marking the cells of scenes: cross entropy of the marks, plus that of the items, without which nothing is learnt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from gcnet.tasks.step import Metrics, Setup, Task
+
+IGNORED = -1  # the label of the cue's own cell
+
+
+class SceneMetrics(Metrics):
+    """Balanced accuracy of the marks (mean recall of marked and unmarked cells), accuracy of the items, mean loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.confusion = MulticlassConfusionMatrix(2, ignore_index=IGNORED)
+        self.items = MeanMetric()
+        self.mean_loss = MeanMetric()
+        self.seen = False
+
+    def update(self, outputs: tuple[Tensor, Tensor], batch: Any, loss: Tensor) -> None:
+        marks, items = outputs
+        images, labels, cells, _ = batch
+        self.confusion.update(marks, labels)
+        self.items.update((items.argmax(1) == cells).float())
+        self.mean_loss.update(loss, weight=len(images))
+        self.seen = True
+
+    def compute(self) -> dict[str, Any]:
+        if not self.seen:
+            return {}
+        confusion = self.confusion.compute().double()
+        recall = confusion.diagonal() / confusion.sum(1).clamp(min=1)
+        return {
+            "balanced_accuracy": recall.mean().item(),
+            "item_accuracy": self.items.compute().item(),
+            "loss": self.mean_loss.compute().item(),
+        }
+
+    def reset(self) -> None:
+        for metric in (self.confusion, self.items, self.mean_loss):
+            metric.reset()
+        self.seen = False
+
+
+class SceneTask(Task):
+    """The two decisions per cell of `gcnet.scenes.net.SceneNet`; a batch is (images, labels, cells, indices)."""
+
+    def __init__(self, model: nn.Module, setup: Setup) -> None:
+        super().__init__(model, SceneMetrics(), setup)
+
+    @staticmethod
+    def plain_loss(outputs: tuple[Tensor, Tensor], batch: Any) -> Tensor:
+        marks, items = outputs
+        _, labels, cells, _ = batch
+        return F.cross_entropy(marks.float(), labels, ignore_index=IGNORED) + F.cross_entropy(items.float(), cells)
+
+    def indices(self, batch: Any) -> Tensor:
+        return batch[3]

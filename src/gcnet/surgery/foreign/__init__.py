@@ -1,0 +1,63 @@
+"""Blocks of other libraries, and the block of ours that computes the same with the same weights.
+
+| foreign class | ours | left as it is |
+|---|---|---|
+| timm GlobalContext | ContextBlock | no branch; an unknown activation or gate |
+| timm SEModule, SqueezeExcite | ContextBlock | add_maxpool; a batch norm inside; an unknown activation or gate |
+| timm EffectiveSEModule | | always: its layer has a bias |
+| timm NonLocalAttn | NonLocal | inner channels that are no channels // reduction; another norm |
+| torchvision SqueezeExcitation | ContextBlock | an unknown activation or gate |
+| mmcv ContextBlock | ContextBlock | |
+| mmcv NonLocal1d, 2d, 3d | NonLocal | a norm other than batch norm |
+
+Classes are recognised by module and name: mmcv is never imported.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import timm.layers
+from timm.models import _efficientnet_blocks
+from torch import nn
+from torchvision.ops import SqueezeExcitation
+
+from gcnet.surgery.foreign import context_blocks, nonlocal_blocks
+from gcnet.surgery.foreign.layers import CannotConvertError as CannotConvertError
+
+
+def _label(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+CONVERTERS: dict[str, Callable[[Any], nn.Module]] = {
+    _label(timm.layers.GlobalContext): context_blocks.timm_global_context,
+    _label(timm.layers.SEModule): context_blocks.timm_se,
+    _label(_efficientnet_blocks.SqueezeExcite): context_blocks.timm_squeeze_excite,
+    _label(timm.layers.EffectiveSEModule): context_blocks.timm_effective_se,
+    _label(timm.layers.NonLocalAttn): nonlocal_blocks.timm_nonlocal,
+    _label(SqueezeExcitation): context_blocks.torchvision_se,
+    "mmcv.cnn.bricks.context_block.ContextBlock": context_blocks.mmcv_context,
+    "mmcv.cnn.bricks.non_local.NonLocal1d": nonlocal_blocks.mmcv_nonlocal,
+    "mmcv.cnn.bricks.non_local.NonLocal2d": nonlocal_blocks.mmcv_nonlocal,
+    "mmcv.cnn.bricks.non_local.NonLocal3d": nonlocal_blocks.mmcv_nonlocal,
+}
+
+
+def is_foreign(module: nn.Module) -> bool:
+    """Whether a module is one of the known foreign blocks, or of a class derived from one."""
+    return any(_label(kind) in CONVERTERS for kind in type(module).__mro__)
+
+
+def convert(block: nn.Module) -> nn.Module:
+    """Our block with the values, dtype, device, mode and frozen parameters of a foreign one.
+
+    Raises:
+        CannotConvertError: ours cannot compute exactly the same, or what it computes is not known.
+    """
+    convert_it = CONVERTERS.get(_label(type(block)))
+    if convert_it is None:
+        known = next(kind for kind in type(block).__mro__ if _label(kind) in CONVERTERS)
+        raise CannotConvertError(f"it is a subclass of {known.__name__}, which may compute something else")
+    if any("forward" in vars(module) for module in block.modules()):
+        raise CannotConvertError("its forward was replaced on the instance")
+    return convert_it(block)

@@ -1,0 +1,93 @@
+"""Global context and squeeze-and-excitation of timm, torchvision and mmcv as `ContextBlock`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from gcnet.blocks import ContextBlock
+from gcnet.surgery.foreign.layers import CannotConvertError, bottleneck, filled, gate, pointwise
+
+
+def timm_global_context(block: Any) -> nn.Module:
+    """timm.layers.GlobalContext."""
+    branches = {"scale": block.mlp_scale, "add": block.mlp_add}
+    branches = {ours: mlp for ours, mlp in branches.items() if mlp is not None}
+    if not branches:
+        raise CannotConvertError("it neither scales nor adds")
+    if any(mlp.drop.p > 0 for mlp in branches.values()):
+        raise CannotConvertError("it has dropout")
+    parts = {ours: (f"mlp_{ours}.fc1", f"mlp_{ours}.norm", f"mlp_{ours}.act", f"mlp_{ours}.fc2") for ours in branches}
+    key = None if block.conv_attn is None else "conv_attn"
+    return _context(block, key, parts, gate(block.gate) if "scale" in branches else "sigmoid")
+
+
+def mmcv_context(block: Any) -> nn.Module:
+    """mmcv.cnn.ContextBlock."""
+    branches = {"scale": "channel_mul_conv", "add": "channel_add_conv"}
+    branches = {ours: name for ours, name in branches.items() if getattr(block, name) is not None}
+    parts = {ours: (f"{name}.0", f"{name}.1", f"{name}.2", f"{name}.3") for ours, name in branches.items()}
+    return _context(block, "conv_mask" if block.pooling_type == "att" else None, parts, "sigmoid")
+
+
+def timm_se(block: Any) -> nn.Module:
+    """timm.layers.SEModule."""
+    if block.add_maxpool:
+        raise CannotConvertError("it adds the maximum to the mean (add_maxpool)")
+    return _context(block, None, {"scale": ("fc1", "bn", "act", "fc2")}, gate(block.gate))
+
+
+def timm_squeeze_excite(block: Any) -> nn.Module:
+    """The SqueezeExcite of timm's EfficientNet, MobileNetV3 and relatives."""
+    return _context(block, None, {"scale": ("conv_reduce", "", "act1", "conv_expand")}, gate(block.gate))
+
+
+def timm_effective_se(block: Any) -> nn.Module:
+    """timm.layers.EffectiveSEModule: one layer with a bias, which the linear transform does not have."""
+    raise CannotConvertError("its single layer has a bias, the linear transform of ours has none")
+
+
+def torchvision_se(block: Any) -> nn.Module:
+    """torchvision.ops.SqueezeExcitation."""
+    if type(block.avgpool) is not nn.AdaptiveAvgPool2d or block.avgpool.output_size not in (1, (1, 1)):
+        raise CannotConvertError(f"its pool is {block.avgpool}")
+    return _context(block, None, {"scale": ("fc1", "", "activation", "fc2")}, gate(block.scale_activation))
+
+
+def _context(theirs: Any, key: str | None, parts: Mapping[str, tuple[str, str, str, str]], gate_name: str) -> nn.Module:
+    """Build ours from the names of the layers that compute the attention and those of each branch.
+
+    Args:
+        theirs: The foreign block.
+        key: Its layer of the attention logits; None for one that averages.
+        parts: For "scale" and "add" the names of reduce, norm ("" for none), activation and expand.
+        gate_name: Our name of its gate.
+    """
+    options: dict[str, Any] = {}
+    layers: dict[str, str] = {}
+    for ours, (reduce, norm, activation, expand) in parts.items():
+        found = bottleneck(
+            theirs.get_submodule(reduce),
+            theirs.get_submodule(norm) if norm else nn.Identity(),
+            theirs.get_submodule(activation),
+            theirs.get_submodule(expand),
+        )
+        if options and found != options:
+            raise CannotConvertError("its two branches differ in width, norm, activation or biases")
+        options = found
+        layers |= {f"{ours}.reduce": reduce, f"{ours}.expand": expand}
+        if found["norm"]:
+            layers[f"{ours}.norm"] = norm
+    if key is not None:
+        pointwise(theirs.get_submodule(key))
+        layers["key"] = key
+    first = theirs.get_submodule(next(iter(parts.values()))[0])
+    block = ContextBlock(
+        first.in_channels,
+        pool="average" if key is None else "attention",
+        fusion="both" if len(parts) == 2 else next(iter(parts)),  # type: ignore[arg-type]
+        gate=gate_name,  # type: ignore[arg-type]
+        device="meta",
+        **options,
+    )
+    return filled(block, theirs, layers)

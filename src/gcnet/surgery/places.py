@@ -1,0 +1,137 @@
+"""Where a block can sit in a model, and how it is put there without renaming anything.
+
+Three ways, each leaving all existing parameter and buffer names as they are:
+
+- a *slot*: the module calls an attribute that is free (our torchvision residual units, `nn.Sequential`);
+- the *output* of a module: the block becomes its child and a forward hook passes the output through it;
+- the *input* of a module: the same with a forward pre-hook.
+
+The hooks are plain functions of this file, so deepcopy, pickle, torch.compile and torch.export follow them. They are
+stored under ids that PyTorch never hands out: ids count up from 0 in every process, so a hook that came with an
+unpickled model could otherwise be overwritten by the next one that somebody registers.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from gcnet.errors import RewriteError
+
+_HOOK_ID = 1 << 48
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+AFTER = "context"
+BEFORE = "context_before"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One spot in a model.
+
+    Attributes:
+        host: Name of the module that carries the block.
+        side: "slot", "output" or "input".
+        child: Name of the block inside the host.
+        channels: Channels of the map there; None if not known yet.
+        dims: Number of spatial dimensions there; None if not known yet.
+    """
+
+    host: str
+    side: Literal["slot", "output", "input"]
+    child: str = AFTER
+    channels: int | None = None
+    dims: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the block in the model."""
+        return f"{self.host}.{self.child}" if self.host else self.child
+
+
+def output_of(host: str) -> Place:
+    return Place(host, "output", AFTER)
+
+
+def input_of(host: str) -> Place:
+    return Place(host, "input", BEFORE)
+
+
+def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
+    """Put the block there.
+
+    Raises:
+        RewriteError: the place is taken, or the host cannot carry a child.
+    """
+    host = model.get_submodule(place.host)
+    there = getattr(host, place.child, None)
+    if there is not None and not isinstance(there, nn.Module):
+        raise RewriteError(
+            f"{place.host or 'the model itself'} is a {type(host).__name__}, which has a {place.child!r} of its own; "
+            "choose the module around it"
+        )
+    if there is not None:
+        raise RewriteError(
+            f"{place.host or 'the model itself'} already has a block at this place ({place.name}); "
+            "insert into the model without it, or choose other stages, where or position"
+        )
+    if place.side == "output":
+        if type(host).forward is not nn.Sequential.forward:  # a Sequential calls its last child without a hook
+            if isinstance(host, nn.Sequential | nn.ModuleDict | nn.ModuleList):
+                raise RewriteError(
+                    f"{place.host!r} is a {type(host).__name__} that runs its own children and cannot carry one more; "
+                    "choose a module inside it"
+                )
+            host._forward_hooks[_HOOK_ID] = pass_output_through
+    elif place.side == "input":
+        if isinstance(host, nn.Sequential | nn.ModuleDict | nn.ModuleList):
+            raise RewriteError(f"{place.host!r} is a {type(host).__name__}; no block can be put before it")
+        host._forward_pre_hooks[_HOOK_ID] = pass_input_through
+    host.add_module(place.child, block)
+
+
+def detach(model: nn.Module, name: str) -> None:
+    """Take a block out again: one that `attach` put there, or any module, which leaves an identity behind."""
+    block = model.get_submodule(name)
+    host_name, _, child = name.rpartition(".")
+    host = model.get_submodule(host_name)
+    side = getattr(block, "gcnet_side", None)
+    if side == "slot":
+        host._modules[child] = None
+    elif side is None or (side == "output" and type(host).forward is nn.Sequential.forward):
+        host._modules[child] = nn.Identity().train(block.training)
+    else:
+        (host._forward_hooks if side == "output" else host._forward_pre_hooks).pop(_HOOK_ID)
+        del host._modules[child]
+
+
+def has_hooks(module: nn.Module, *, own: bool = True) -> bool:
+    """Whether anything is called around the module: hooks of a user's, or, if `own`, the one that calls a block."""
+    return any(own or number != _HOOK_ID for kind in HOOKS for number in getattr(module, kind))
+
+
+def parameter_holders(model: nn.Module) -> dict[int, list[str]]:
+    """For the id of each parameter the names of the modules that hold it; several where it is tied."""
+    holders: dict[int, list[str]] = defaultdict(list)
+    for name, module in model.named_modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                holders[id(parameter)].append(name)
+    return holders
+
+
+def is_called(host: nn.Module, side: str) -> bool:
+    """Whether a host still passes its output, or its input, through the block it carries."""
+    if side == "output" and type(host).forward is not nn.Sequential.forward:
+        return _HOOK_ID in host._forward_hooks
+    return side != "input" or _HOOK_ID in host._forward_pre_hooks
+
+
+def pass_output_through(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Forward hook: the module's output goes through the block it carries."""
+    return module.get_submodule(AFTER)(output)
+
+
+def pass_input_through(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Forward pre-hook: the module's first argument goes through the block it carries."""
+    return (module.get_submodule(BEFORE)(args[0]), *args[1:])

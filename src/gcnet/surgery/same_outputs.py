@@ -1,0 +1,132 @@
+"""Does a rewritten model give what the model gave? Both run on the same input; the worst layer is named."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+from torchvision.models import detection
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from gcnet.errors import RewriteError
+from gcnet.surgery.probe import evaluating, example_arguments, tensors_in
+
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+_DETECTORS = (GeneralizedRCNN, detection.RetinaNet, detection.FCOS)
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def check_same(model: nn.Module, rewritten: nn.Module, example: Any, verb: str) -> None:
+    """Raise if the rewritten model does not give what the model gives, both in eval mode.
+
+    Args:
+        model: left as it was.
+        rewritten: the new model.
+        example: input or tuple of inputs; random if None. Detectors are compared at their backbone's outputs, since
+            what comes behind depends on thresholds.
+        verb: what was done, for the message.
+
+    Raises:
+        RewriteError: a relative difference (2-norm) above TOLERANCE for the dtype.
+    """
+    with small_images(model):
+        arguments = example_arguments(model, example)
+    if isinstance(model, _DETECTORS):  # what comes behind the backbone depends on thresholds
+        with small_images(model):
+            images = model.transform(list(arguments[0]))[0].tensors  # type: ignore[operator]
+        model, rewritten, arguments = model.backbone, rewritten.backbone, (images,)  # type: ignore[assignment]
+    with evaluating(model), _full_float32():
+        expected, found = _outputs(model, arguments), _outputs(rewritten, arguments)
+        if not expected:
+            raise RewriteError(
+                f"{verb} compares outputs, and the model returns no floating-point tensor; give a model whose "
+                "output holds one (tensors in sequences, mappings and objects are found)"
+            )
+        error = difference(found, expected)
+        allowed = max(TOLERANCE.get(t.dtype, 1e-4) for t in expected)
+        if error <= allowed:
+            return
+        worst = _worst_layer(model, rewritten, arguments)
+    raise RewriteError(
+        f"{verb} changes the outputs by {error:.1e} (relative, 2-norm; allowed {allowed:.0e}){worst}. Give an "
+        "example like the model's real input; if it stays, the model does something that this rewrite does not see"
+    )
+
+
+@contextmanager
+def small_images(model: Any) -> Iterator[None]:
+    """Inside, a torchvision detector scales its images to 128 pixels, not to 800: enough to see what feeds what."""
+    if not isinstance(model, _DETECTORS):
+        yield
+        return
+    transform = cast(Any, model.transform)
+    sizes = transform.min_size, transform.max_size
+    transform.min_size, transform.max_size = (128,), 256
+    try:
+        yield
+    finally:
+        transform.min_size, transform.max_size = sizes
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Inside, GPUs do not round float32 products to TF32: merged weights would round differently."""
+    backends: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    allowed = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for backend, value in zip(backends, allowed, strict=True):
+            backend.allow_tf32 = value
+
+
+def _outputs(model: nn.Module, arguments: Any) -> list[Tensor]:
+    """Floating-point outputs of the model. It gets copies, since it may write into its input."""
+    with torch.no_grad():
+        output = model(*tree_map_only(Tensor, torch.clone, arguments))
+    return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
+
+
+def _worst_layer(model: nn.Module, rewritten: nn.Module, arguments: Any) -> str:
+    """The module with the largest difference, among those that both call equally often with the same shapes."""
+    new, old = dict(rewritten.named_modules()), dict(model.named_modules())
+    names = [name for name in new if name and type(new[name]) is type(old.get(name))]
+    names = [name for name in names if not isinstance(new[name], _CONVS)]  # they may hold what came behind them
+    seen: list[dict[str, list[Tensor]]] = []
+    for modules, root in ((old, model), (new, rewritten)):
+        calls: dict[str, list[Tensor]] = {name: [] for name in names}
+
+        def keep(name: str, calls: Any = calls) -> Any:
+            return lambda module, args, output: calls[name].extend(t.clone() for t in tensors_in(output))
+
+        handles = [modules[name].register_forward_hook(keep(name)) for name in names]
+        try:
+            _outputs(root, arguments)
+        finally:
+            for handle in handles:
+                handle.remove()
+        seen.append(calls)
+    differences = {name: difference(seen[1][name], seen[0][name]) for name in names if seen[0][name]}
+    differences = {name: value for name, value in differences.items() if value < float("inf")}
+    worst = max(differences, key=lambda name: differences[name], default="")
+    return f"; the worst layer is {worst!r} with {differences[worst]:.1e}" if worst else ""
+
+
+def difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    """The largest relative difference in the 2-norm; infinite where shapes differ or numbers are lost."""
+    if [t.shape for t in found] != [t.shape for t in expected]:
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(found, expected, strict=True):
+        a, b = (t.cpu().double() for t in (a, b))  # not every device has float64
+        if not torch.equal(a.isfinite(), b.isfinite()):
+            return float("inf")
+        difference = torch.nan_to_num(a - b, posinf=0.0, neginf=0.0).norm() / torch.nan_to_num(b).norm().clamp_min(
+            1e-30
+        )
+        worst = max(worst, difference.item())
+    return worst
