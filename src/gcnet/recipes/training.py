@@ -122,11 +122,8 @@ def prepare(settings: Settings) -> tuple[nn.Module, Source]:
 
 
 def _places(settings: Settings) -> dict[str, Any]:
-    """The arguments of `insert` that were set; "0,2" of `where` becomes indices."""
-    where: Any = settings.where
-    if isinstance(where, str) and where.replace(",", "").isdigit():
-        where = tuple(int(index) for index in where.split(",") if index)
-    given = {"at": settings.at, "where": where, "position": settings.position}
+    """The arguments of `insert` that were set."""
+    given = {"at": settings.at, "where": settings.where, "position": settings.position}
     return {name: value for name, value in given.items() if value is not None} | dict(settings.block_options)
 
 
