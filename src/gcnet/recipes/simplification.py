@@ -112,7 +112,7 @@ def _data_of(source: str | Path, data: str | None, images: Any) -> str | None:
         return None
     settings = Path(source) / "settings.json"
     if data is None and settings.is_file():
-        data = from_json(settings).data
+        data = from_json(settings).data.path
     if data is None:
         raise SettingsError(f"data=None, images=None: {source} is a file of weights, which names no images; give some")
     return data
