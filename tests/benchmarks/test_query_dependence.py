@@ -39,9 +39,9 @@ def test_a_run_is_trained_measured_and_taken_as_it_is_the_next_time(case, parts,
         counts = [(labels[:, lines] >= 0).sum().item() for lines in (slice(0, 3), slice(3, 4))]
         assert counts == [32 * 11, 32 * 4]
     json.dumps(row, allow_nan=False)
-    weights = (tmp_path / case.settings(tmp_path).name / "model.safetensors").stat().st_mtime_ns
+    weights = (tmp_path / case.settings(tmp_path).run.name / "model.safetensors").stat().st_mtime_ns
     assert study.measure(case, tmp_path) == row
-    assert (tmp_path / case.settings(tmp_path).name / "model.safetensors").stat().st_mtime_ns == weights
+    assert (tmp_path / case.settings(tmp_path).run.name / "model.safetensors").stat().st_mtime_ns == weights
 
 
 def test_the_study_has_every_model_on_every_task():

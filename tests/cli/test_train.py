@@ -24,11 +24,11 @@ def test_options_become_the_settings_of_the_run(gcnet_command, photos, tmp_path)
     assert "best: accuracy" in result.stdout
     assert f"{tmp_path / 'one'}: model.safetensors" in result.stdout
     settings = from_json(tmp_path / "one" / "settings.json")
-    assert (settings.block, settings.stages, settings.seed) == ("gc", ("c4", "c5"), 5)
-    assert settings.block_options == {"reduction": 4, "activation": None}
-    assert settings.channels_last is False
+    assert (settings.block.name, settings.block.stages, settings.run.seed) == ("gc", ("c4", "c5"), 5)
+    assert settings.block.options == {"reduction": 4, "activation": None}
+    assert settings.run.channels_last is False
     (inserted,) = gcnet.load_checkpoint(tmp_path / "one" / "model.safetensors").architecture["rewrites"]
-    assert inserted["where"] == -1
+    assert inserted["where"] == [-1]
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(gcnet_command, photos, tmp_path, monkeypatch):
@@ -112,7 +112,7 @@ def test_the_plain_model_can_be_asked_for_by_name(gcnet_command, photos, tmp_pat
         "train", "--data", photos, *SMALL, "--block", "none", "--epochs", 1, "--runs", tmp_path
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    assert from_json(tmp_path / "run" / "settings.json").block is None
+    assert from_json(tmp_path / "run" / "settings.json").block.name is None
 
 
 def test_values_of_block_options():
