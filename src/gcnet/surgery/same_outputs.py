@@ -12,6 +12,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from gcnet.errors import RewriteError
 from gcnet.surgery.probe import evaluating, example_arguments, tensors_in
+from gcnet.surgery.watching import watching
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 _DETECTORS = (GeneralizedRCNN, detection.RetinaNet, detection.FCOS)
@@ -96,24 +97,20 @@ def _worst_layer(model: nn.Module, rewritten: nn.Module, arguments: Any) -> str:
     new, old = dict(rewritten.named_modules()), dict(model.named_modules())
     names = [name for name in new if name and type(new[name]) is type(old.get(name))]
     names = [name for name in names if not isinstance(new[name], _CONVS)]  # they may hold what came behind them
-    seen: list[dict[str, list[Tensor]]] = []
-    for modules, root in ((old, model), (new, rewritten)):
-        calls: dict[str, list[Tensor]] = {name: [] for name in names}
-
-        def keep(name: str, calls: Any = calls) -> Any:
-            return lambda module, args, output: calls[name].extend(t.clone() for t in tensors_in(output))
-
-        handles = [modules[name].register_forward_hook(keep(name)) for name in names]
-        try:
-            _outputs(root, arguments)
-        finally:
-            for handle in handles:
-                handle.remove()
-        seen.append(calls)
-    differences = {name: difference(seen[1][name], seen[0][name]) for name in names if seen[0][name]}
+    expected = _outputs_inside(model, {name: old[name] for name in names}, arguments)
+    found = _outputs_inside(rewritten, {name: new[name] for name in names}, arguments)
+    differences = {name: difference(found[name], expected[name]) for name in names if expected[name]}
     differences = {name: value for name, value in differences.items() if value < float("inf")}
     worst = max(differences, key=lambda name: differences[name], default="")
     return f"; the worst layer is {worst!r} with {differences[worst]:.1e}" if worst else ""
+
+
+def _outputs_inside(model: nn.Module, modules: dict[str, nn.Module], arguments: Any) -> dict[str, list[Tensor]]:
+    """What the named modules put out, over all their calls."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in modules}
+    with watching(modules, lambda name, *call: seen[name].extend(t.clone() for t in tensors_in(call[-1]))):
+        _outputs(model, arguments)
+    return seen
 
 
 def difference(found: list[Tensor], expected: list[Tensor]) -> float:
