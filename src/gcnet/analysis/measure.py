@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from gcnet.ops.precision import without_autocast
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
 from gcnet.surgery.probe import evaluating
+from gcnet.surgery.watching import watching
 
 
 def measure(model: nn.Module, images: Any, transform: Callable[[Any], Any] | None, keep: int) -> Findings:
@@ -33,7 +33,8 @@ def measure(model: nn.Module, images: Any, transform: Callable[[Any], Any] | Non
     device = next(model.parameters(), torch.zeros(())).device
     watch = _Watch(model, found, Rows(list(found), device), skipped, keep)
     unreadable: dict[str, str] = {}
-    with evaluating(model), torch.no_grad(), watch:
+    modules = {name: model.get_submodule(name) for name in found}
+    with evaluating(model), torch.no_grad(), watching(modules, watch.read):
         for batch in batches(model, images, transform, unreadable):
             watch.run(batch)
     results = watch.rows.results()
@@ -86,14 +87,14 @@ def _per_class(results: Results, names: list[str]) -> list[Row]:
     ]
 
 
-class _Watch(ExitStack):
-    """Hooks that read every call of the blocks while a batch runs."""
+class _Watch:
+    """Reads every call of the blocks while a batch runs."""
 
     def __init__(
         self, model: nn.Module, found: Mapping[str, Reader], rows: Rows, skipped: dict[str, str], keep: int
     ) -> None:
-        super().__init__()
         self.model, self.rows, self.skipped, self.keep = model, rows, skipped, keep
+        self._found = found
         self.forms: dict[str, str] = {}
         self.kept: list[KeptImage] = []
         self.count = 0
@@ -101,12 +102,9 @@ class _Watch(ExitStack):
         self._sizes: list[tuple[int, int]] = []
         self._batch = 0
         self._grids: dict[str, list[Grid | None]] = {}
-        for name, reader in found.items():
-            module = model.get_submodule(name)
-            hook = self._hook(name, reader, _prefix(model, name))
-            self.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
 
     def run(self, batch: Batch) -> None:
+        """One batch through the model."""
         self._batch, self._grids = len(batch.names), {}
         self._sizes = [tuple(image.shape[-2:]) for image in batch.images]
         outputs = self.model(batch.images)
@@ -117,24 +115,22 @@ class _Watch(ExitStack):
         self.count += self._batch
         self._keep(batch, labels, figures)
 
-    def _hook(self, name: str, reader: Reader, prefix: int) -> Callable[..., None]:
-        def read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if name in self.skipped:
-                return
-            try:
-                call = reader(module, args, kwargs, output, self._batch)
-                if len(call.input) != self._batch:
-                    raise NotReadableError(f"it is called on {len(call.input)} maps for {self._batch} images")
-            except NotReadableError as reason:
-                self.skipped[name] = f"{type(module).__name__}: {reason}"
-                return
-            call = call.without_prefix(prefix)
-            self.forms[name] = call.attention.form
-            with without_autocast(call.input):
-                self.rows.add(name, figures_of(call, self._generator))
-                self._add_grids(name, call)
-
-        return read
+    def read(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """A call of a block; what cannot be read of it is noted among those skipped."""
+        if name in self.skipped:
+            return
+        try:
+            call = self._found[name](module, args, kwargs, output, self._batch)
+            if len(call.input) != self._batch:
+                raise NotReadableError(f"it is called on {len(call.input)} maps for {self._batch} images")
+        except NotReadableError as reason:
+            self.skipped[name] = f"{type(module).__name__}: {reason}"
+            return
+        call = call.without_prefix(_prefix(self.model, name))
+        self.forms[name] = call.attention.form
+        with without_autocast(call.input):
+            self.rows.add(name, figures_of(call, self._generator))
+            self._add_grids(name, call)
 
     def _add_grids(self, name: str, call: Call) -> None:
         missing = range(min(self._batch, self.keep - len(self.kept)))

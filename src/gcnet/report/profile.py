@@ -16,7 +16,8 @@ from gcnet.analysis.results import Costs
 from gcnet.errors import GcnetError
 from gcnet.report.terminal import as_text, plain_table
 from gcnet.surgery.eager import check_model
-from gcnet.tasks.detection.cost import DetectorPass, detector_part, is_detector
+from gcnet.surgery.frames import is_detector
+from gcnet.tasks.detection.cost import DetectorPass, detector_part
 
 
 @dataclass(frozen=True)
