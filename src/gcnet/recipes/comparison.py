@@ -26,7 +26,7 @@ from gcnet.recipes.run import folder as folders
 from gcnet.recipes.training import prepare, train
 from gcnet.recipes.variants import NONE, Variant, make_variants
 from gcnet.report.comparison import save_report
-from gcnet.report.packages import require_report
+from gcnet.report.page import require_report
 from gcnet.tasks import TASKS
 from gcnet.tasks.detection.prepare import DETECTION, sizes_of
 from gcnet.tasks.settings import Settings
