@@ -5,6 +5,7 @@ import json
 import pytest
 import typer
 
+import gcnet
 from gcnet.cli.options import named_values
 from gcnet.tasks.settings import from_json
 from gcnet.tasks.step import Task
@@ -16,6 +17,7 @@ def test_options_become_the_settings_of_the_run(gcnet_command, photos, tmp_path)
     result = gcnet_command(
         "train", "--data", photos, *SMALL, "--block", "gc", "--stages", "c4,c5", "--reduction", 4, "--option",
         "activation=none", "--epochs", 1, "--name", "one", "--runs", tmp_path, "--no-channels-last", "--seed", 5,
+        "--where=-1",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert "1 epochs in" in result.stdout
@@ -25,6 +27,8 @@ def test_options_become_the_settings_of_the_run(gcnet_command, photos, tmp_path)
     assert (settings.block.name, settings.block.stages, settings.run.seed) == ("gc", ("c4", "c5"), 5)
     assert settings.block.options == {"reduction": 4, "activation": None}
     assert settings.run.channels_last is False
+    (inserted,) = gcnet.load_checkpoint(tmp_path / "one" / "model.safetensors").architecture["rewrites"]
+    assert inserted["where"] == -1
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(gcnet_command, photos, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from gcnet.errors import SettingsError
 from gcnet.files.atomic import write_text
 from gcnet.models.create import example_input
 from gcnet.recipes.evaluation import evaluate
+from gcnet.recipes.inputs import device_of
 from gcnet.recipes.run import folder as folders
 from gcnet.recipes.training import prepare, train
 from gcnet.recipes.variants import NONE, Variant, make_variants
@@ -195,7 +196,7 @@ def _costs(models: Mapping[str, nn.Module], settings: Settings, *, rounds: int, 
         images = torch.zeros(1, 3, *(-(-side // 32) * 32 for side in sizes_of(settings)))
     macs = {label: count_macs(model, images) for label, model in models.items()}
     layout = torch.channels_last if settings.run.channels_last else torch.contiguous_format
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of()
     placed = {label: model.to(device, memory_format=layout) for label, model in models.items()}  # type: ignore[call-overload]
     size = (min(settings.data.batch_size, COST_BATCH), *images.shape[1:])
     batch = torch.rand(size, generator=torch.Generator().manual_seed(0)).to(device).contiguous(memory_format=layout)

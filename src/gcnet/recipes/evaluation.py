@@ -20,6 +20,7 @@ from gcnet.data.classification.folders import load_classification
 from gcnet.data.source import Source, open_images, open_scenes
 from gcnet.errors import RunError, SettingsError
 from gcnet.files.atomic import write_text
+from gcnet.recipes.inputs import device_of, weights_of
 from gcnet.scenes.task import SceneMetrics
 from gcnet.surgery import record
 from gcnet.tasks import TASKS
@@ -99,22 +100,12 @@ def _evaluate_detector(
     return {"data": data, "split": split, **figures}
 
 
-def weights_of(path: Path) -> Path:
-    """The file of weights itself, or the one in the folder of a finished run."""
-    if not path.is_dir():
-        return path
-    if not (path / "model.safetensors").exists():
-        hint = f"; finish it by `gcnet train --resume {path}`" if (path / "settings.json").exists() else ""
-        raise RunError(f"{path} holds no finished run (no model.safetensors){hint}")
-    return path / "model.safetensors"
-
-
 @torch.inference_mode()
 def measure(
     model: nn.Module, source: Source, split: str, *, task: str, settings: Settings, progress: bool = False
 ) -> dict[str, Any]:
     """The task's figures of a model on one part of the data."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of()
     layout = torch.channels_last if settings.run.channels_last else torch.contiguous_format
     model = model.eval().to(device, memory_format=layout)  # type: ignore[call-overload]
     metrics: Metrics = (SceneMetrics() if task == "scenes" else ClassifyMetrics(len(source.classes))).to(device)
