@@ -49,7 +49,7 @@ def test_the_study_has_every_model_on_every_task():
     assert len(cases) == 6 * (9 * 5 + 5 * 3)
     assert [str(case) for case in cases[:2]] == ["digits cue none 0", "digits cue se 0"]
     assert len({case.settings(study.Path("runs")).folder for case in cases}) == len(cases)
-    assert Case("fashion", "twice", "gc", 2).settings(study.Path("runs")).data == "twice/fashion"
+    assert Case("fashion", "twice", "gc", 2).settings(study.Path("runs")).data.path == "twice/fashion"
     assert set(report.SHARES) | {"twice"} == set(study.TASKS)
     assert {*report.QUERIED, *report.ONE_CONTEXT} < set(study.MODELS)
 

@@ -28,7 +28,7 @@ def test_options_become_the_settings_of_the_run(gcnet_command, photos, tmp_path)
     assert settings.block.options == {"reduction": 4, "activation": None}
     assert settings.run.channels_last is False
     (inserted,) = gcnet.load_checkpoint(tmp_path / "one" / "model.safetensors").architecture["rewrites"]
-    assert inserted["where"] == [-1]
+    assert inserted["where"] == -1
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(gcnet_command, photos, tmp_path, monkeypatch):

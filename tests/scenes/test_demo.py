@@ -57,4 +57,4 @@ def test_quick_and_full_and_fashion_do_not_share_runs():
     fashion, _ = plan(items="fashion")
     assert (one, three) == (1, 3)
     assert quick == full  # the seeds make the difference
-    assert fashion["mirror"].data == "mirror/fashion"
+    assert fashion["mirror"].data.path == "mirror/fashion"

@@ -71,10 +71,6 @@ def test_a_task_has_its_own_defaults():
     assert settings.optimisation.epochs == 12
 
 
-def test_where_is_read_as_indices_once_for_all():
-    assert [Settings(data="d", where=text).block.where for text in ("0,2", "-1", "last")] == [(0, 2), (-1,), "last"]
-
-
 def test_every_field_says_what_it_is():
     fields = all_fields()
     assert {"data", "scales", "mixup", "lr", "runs"} < set(fields)
@@ -96,7 +92,7 @@ def test_the_flat_file_of_version_one_is_read(tmp_path):
     settings = from_json(tmp_path / "settings.json")
     assert settings.task == "instances"
     said = {name: list(value) if isinstance(value, tuple) else value for name, value in flat(settings).items()}
-    assert said | {"task": "segment", "where": "0,1", "runs": "runs", "label_smoothing": 0.0, "mixup": 0.0} == FIRST
+    assert said | {"task": "segment", "runs": "runs", "label_smoothing": 0.0, "mixup": 0.0} == FIRST
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"format": 3}', '{"format": 2}', '{"task": "x", "data": "d"}'])

@@ -5,7 +5,6 @@ The help text beside a field is the one that the command line shows; its panel i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -110,7 +109,7 @@ class ModelSettings(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSettings(Part):
-    """Which block is put in, and where: the arguments of `gcnet.insert`. Of `where` "-1" and "0,2" are indices."""
+    """Which block is put in, and where: the arguments of `gcnet.insert`."""
 
     name: str | None = setting(None, "gc, snl, se, nl, ...; none: the plain model.", panel=BLOCK, flat="block")
     stages: tuple[str, ...] | None = setting(None, "Such as c3,c4,c5.", panel=BLOCK)
@@ -122,12 +121,6 @@ class BlockSettings(Part):
     options: Mapping[str, Any] = setting(
         dict, "NAME=VALUE for the block; may be repeated.", panel=BLOCK, flat="block_options"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.where, str) and re.fullmatch(r" *-?\d+ *(, *-?\d+ *)*,?", self.where):
-            indices = tuple(int(index) for index in self.where.split(",") if index.strip())
-            object.__setattr__(self, "where", indices)
 
     def places(self) -> dict[str, Any]:
         """The arguments of `insert` that say where, as far as they are given, and those of the block."""
