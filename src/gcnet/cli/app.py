@@ -1,4 +1,4 @@
-"""The command line: one file per command, each of which loads torch only when it runs."""
+"""The program `gcnet` and the table of its commands, in the order in which the help lists them."""
 
 from __future__ import annotations
 

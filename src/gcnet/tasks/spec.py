@@ -19,6 +19,7 @@ class TaskSpec:
         settings: the type of its own part of the settings.
         defaults: where it departs from the defaults of the other parts, by flat name.
         derive: flat settings as they were given -> with those that follow from them.
+        shorthands: names that only `derive` reads, such as that of a published recipe.
     """
 
     name: str
@@ -26,3 +27,4 @@ class TaskSpec:
     settings: type[TaskSettings] = TaskSettings
     defaults: Mapping[str, Any] = field(default_factory=dict)
     derive: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    shorthands: tuple[str, ...] = ()

@@ -40,6 +40,7 @@ DETECT = TaskSpec(
     settings=DetectSettings,
     defaults=DEFAULTS | {"model": "fasterrcnn_resnet50_fpn"},
     derive=derived,
+    shorthands=("recipe",),
 )
 INSTANCES = TaskSpec(
     name="instances",
@@ -47,4 +48,5 @@ INSTANCES = TaskSpec(
     settings=DetectSettings,
     defaults=DEFAULTS | {"model": "maskrcnn_resnet50_fpn"},
     derive=derived,
+    shorthands=("recipe",),
 )
