@@ -3,8 +3,8 @@
     python benchmarks/routes.py [--only load_checkpoint] [--show]
 
 Call events of `sys.setprofile` whose code lies in `src/gcnet`; a stay is a run of them in one file; a step up goes from
-a file to one in a room above (`ROOMS`). Loops count. All modules are imported before, and each route has a process of its
-own, so that neither imports nor caches hang on what ran earlier.
+a file to one in a room above (`ROOMS`). Loops count. All modules are imported before, and each route has a process of
+its own, so that neither imports nor caches hang on what ran earlier.
 """
 
 import argparse
