@@ -79,10 +79,9 @@ def _own(
         record.set_classes(model, header["classes"])
     if header["preprocessing"] is not None:
         record.set_preprocessing(model, header["preprocessing"])
-    described = header["model"] or {"name": type(model).__name__, "num_classes": None, "options": {}}
     return Checkpoint(
         model=model.eval(),
-        architecture=described | {"rewrites": header["rewrites"], "assumed": []},
+        architecture=described(model) | {"assumed": []},
         source=f"gcnet format {FORMAT}",
         classes=header["classes"],
         preprocessing=header["preprocessing"],
@@ -98,17 +97,22 @@ def _published(path: Path, content: Content, architecture: nn.Module | None) -> 
             fill(model, content.tensors)
         except CheckpointError as error:
             raise CheckpointError(f"{path} does not fit the model that was given: {error}") from None
-        described = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
-        found = Published(model, described | {"assumed": []}, "tensors alone", content.classes)
+        found = Published(model, [], "tensors alone", content.classes)
     if found.classes is not None:
         record.set_classes(found.model, found.classes)
     return Checkpoint(
         model=found.model.eval(),
-        architecture=found.architecture | {"rewrites": record.rewrites(found.model)},
+        architecture=described(found.model) | {"assumed": found.assumed},
         source=found.source,
         classes=found.classes,
         preprocessing=record.preprocessing(found.model),
     )
+
+
+def described(model: nn.Module) -> dict[str, Any]:
+    """What `Checkpoint.architecture` says of a model; its options stand beside its name too, for short."""
+    built = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
+    return built["options"] | built | {"rewrites": record.rewrites(model)}
 
 
 def _safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -21,7 +21,6 @@ from gcnet.errors import CheckpointError
 from gcnet.models.detection import create_detector
 from gcnet.models.weights import counters, misfits
 from gcnet.rewrites import deform, insert
-from gcnet.surgery import record
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Published:
     """A model built for a file and filled from it."""
 
     model: nn.Module
-    architecture: dict[str, Any]
+    assumed: list[str]
     source: str
     classes: list[str] | None
 
@@ -132,15 +131,13 @@ def _detector(found: Architecture, tensors: dict[str, Tensor], content: Content,
         found.assumed.append(f"class names: those of COCO's {number} classes")
     elif classes is None:
         found.assumed.append("no class names: the file has none")
-    architecture = dict(record.architecture(model) or {})
-    return Published(model, architecture | {"assumed": found.assumed}, source, classes)
+    return Published(model, found.assumed, source, classes)
 
 
 def _classifier(content: Content) -> Published:
     model, source, assumed = classifiers.recognise(content.tensors)
     fill(model, content.tensors)
-    architecture = dict(record.architecture(model) or {})
-    return Published(model, architecture | {"assumed": assumed}, source, content.classes)
+    return Published(model, assumed, source, content.classes)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
