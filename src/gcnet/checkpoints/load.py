@@ -14,10 +14,8 @@ from torch import nn
 
 from gcnet.checkpoints.published import Content, Published, build_published, content_of, fill
 from gcnet.checkpoints.save import FORMAT
-from gcnet.errors import CheckpointError, WeightsError
-from gcnet.files.kinds import check_file
-from gcnet.files.tensors import read_safetensors
-from gcnet.files.unpickle import unpickle
+from gcnet.errors import CheckpointError
+from gcnet.files.tensors import read
 from gcnet.models import create_model
 from gcnet.models.create import example_input
 from gcnet.models.weights import misfits
@@ -60,12 +58,10 @@ def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None, 
             architecture, or has tensors that do not fit it (all of them are counted).
     """
     path = Path(path)
-    if check_file(path, strict=strict) == "pickle":
-        return _published(path, content_of(path, unpickle(path)), architecture)
-    tensors, metadata = _safetensors(path)
-    if "gcnet" not in metadata:
-        return _published(path, content_of(path, tensors), architecture)
-    return _own(path, tensors, _checked_header(path, metadata["gcnet"]), architecture)
+    content, header = read(path, strict=strict)
+    if "gcnet" not in header:
+        return _published(path, content_of(path, content), architecture)
+    return _own(path, content, _checked_header(path, header["gcnet"]), architecture)
 
 
 def _own(
@@ -113,13 +109,6 @@ def described(model: nn.Module) -> dict[str, Any]:
     """What `Checkpoint.architecture` says of a model; its options stand beside its name too, for short."""
     built = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
     return built["options"] | built | {"rewrites": record.rewrites(model)}
-
-
-def _safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    try:
-        return read_safetensors(path)
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from None
 
 
 def _checked_header(path: Path, text: str) -> dict[str, Any]:
