@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from gcnet.errors import GcnetTypeError, RewriteError
-from gcnet.rewrites.acceleration import carry_records
 from gcnet.rewrites.simplification.calibration import Errors, Mean, distil, divide, output_error, refined, watch
 from gcnet.rewrites.simplification.closed_forms import closed_form, forms, kind_of, reason_to_keep, structure
 from gcnet.rewrites.simplification.decisions import Decisions
@@ -80,8 +79,8 @@ def simplify(model: nn.Module, batches: Any, *, max_error: float = 0.02, refine_
     return result
 
 
-def simplify_structure(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    """Repeat a `simplify` on record without images: the same blocks in the same forms, weights yet to be filled.
+def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    """Do a `simplify` on record again without images: the same blocks in the same forms, weights yet to be filled.
 
     Raises:
         RewriteError: the model has no such block, or the block no such form.
@@ -282,7 +281,7 @@ def _replaced(model: nn.Module, chosen: Mapping[str, nn.Module]) -> nn.Module:
     """Put the new blocks into the model, in its own copy of the old blocks' places and modes."""
     for name, new in chosen.items():
         old = model.get_submodule(name)
-        carry_records(old, new)
+        record.carry(old, new)
         new.train(old.training)
         if not name:
             return new
