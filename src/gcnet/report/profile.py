@@ -12,7 +12,7 @@ import torch
 from rich.console import Group
 from torch import Tensor, nn
 
-from gcnet.analysis.cost import count_parameters, time_side_by_side
+from gcnet.analysis.cost import count_parameters
 from gcnet.analysis.intervals import Median
 from gcnet.analysis.observe import Observation, observe
 from gcnet.analysis.parts import Part, parts_of, within
@@ -22,6 +22,7 @@ from gcnet.report.terminal import as_text
 from gcnet.rewrites import inserted
 from gcnet.surgery.eager import check_model
 from gcnet.surgery.probe import CONVS, is_channels_last
+from gcnet.surgery.timing import time_side_by_side
 from gcnet.tasks.detection.cost import DetectorPass, is_detector
 
 
