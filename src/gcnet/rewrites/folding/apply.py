@@ -21,7 +21,7 @@ from gcnet.surgery.eager import check_model
 from gcnet.surgery.frames import small_images
 from gcnet.surgery.narrow import CONTEXT_BLOCKS, is_pointwise
 from gcnet.surgery.places import detach, has_hooks, parameter_holders
-from gcnet.surgery.probe import example_arguments, example_input, is_channels_last
+from gcnet.surgery.probe import evaluating, example_arguments, example_input, is_channels_last
 from gcnet.surgery.same_outputs import check_same
 
 
