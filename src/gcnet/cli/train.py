@@ -168,7 +168,7 @@ def train(
             from_json(resume / "settings.json"), runs=resume.parent, name=resume.name, **given
         )
 
-    from gcnet.recipes.training import train as run
+    from gcnet.recipes.run.training import train as run
 
     try:
         result = run(settings, resume=resume is not None)
