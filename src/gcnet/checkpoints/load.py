@@ -14,10 +14,8 @@ from torch import nn
 
 from gcnet.checkpoints.published import Content, Published, build_published, content_of, fill
 from gcnet.checkpoints.save import FORMAT
-from gcnet.errors import CheckpointError, WeightsError
-from gcnet.files.kinds import check_file
-from gcnet.files.tensors import read_safetensors
-from gcnet.files.unpickle import unpickle
+from gcnet.errors import CheckpointError
+from gcnet.files.tensors import read
 from gcnet.models import create_model
 from gcnet.models.weights import misfits
 from gcnet.rewrites.table import REPLAYS
@@ -57,12 +55,10 @@ def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None, 
             architecture, or has tensors that do not fit it (all of them are counted).
     """
     path = Path(path)
-    if check_file(path, strict=strict) == "pickle":
-        return _published(path, content_of(path, unpickle(path)), architecture)
-    tensors, metadata = _safetensors(path)
-    if "gcnet" not in metadata:
-        return _published(path, content_of(path, tensors), architecture)
-    return _own(path, tensors, _checked_header(path, metadata["gcnet"]), architecture)
+    content, header = read(path, strict=strict)
+    if "gcnet" not in header:
+        return _published(path, content_of(path, content), architecture)
+    return _own(path, content, _checked_header(path, header["gcnet"]), architecture)
 
 
 def _own(
@@ -76,10 +72,9 @@ def _own(
         record.set_classes(model, header["classes"])
     if header["preprocessing"] is not None:
         record.set_preprocessing(model, header["preprocessing"])
-    described = header["model"] or {"name": type(model).__name__, "num_classes": None, "options": {}}
     return Checkpoint(
         model=model.eval(),
-        architecture=described | {"rewrites": header["rewrites"], "assumed": []},
+        architecture=described(model) | {"assumed": []},
         source=f"gcnet format {FORMAT}",
         classes=header["classes"],
         preprocessing=header["preprocessing"],
@@ -95,24 +90,22 @@ def _published(path: Path, content: Content, architecture: nn.Module | None) -> 
             fill(model, content.tensors)
         except CheckpointError as error:
             raise CheckpointError(f"{path} does not fit the model that was given: {error}") from None
-        described = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
-        found = Published(model, described | {"assumed": []}, "tensors alone", content.classes)
+        found = Published(model, [], "tensors alone", content.classes)
     if found.classes is not None:
         record.set_classes(found.model, found.classes)
     return Checkpoint(
         model=found.model.eval(),
-        architecture=found.architecture | {"rewrites": record.rewrites(found.model)},
+        architecture=described(found.model) | {"assumed": found.assumed},
         source=found.source,
         classes=found.classes,
         preprocessing=record.preprocessing(found.model),
     )
 
 
-def _safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    try:
-        return read_safetensors(path)
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from None
+def described(model: nn.Module) -> dict[str, Any]:
+    """What `Checkpoint.architecture` says of a model; its options stand beside its name too, for short."""
+    built = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
+    return built["options"] | built | {"rewrites": record.rewrites(model)}
 
 
 def _checked_header(path: Path, text: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from gcnet.surgery import record
 from gcnet.surgery.probe import example_input
 
 _DETECTOR_OPTIONS = frozenset(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
+_TASKS = {"scenes": "scenes"}  # the others' is "classify"; detectors note their own
 
 
 def create_model(
@@ -86,7 +87,7 @@ def create_model(
 def _classifier(name: str, num_classes: int, *, imagenet: bool) -> nn.Module:
     model = build(name, num_classes)
     preprocessing = default_preprocessing(name, model)
-    record.set_architecture(model, name, num_classes)
+    record.set_architecture(model, _TASKS.get(name, "classify"), name, num_classes)
     if imagenet:
         load_imagenet(model, name)
         if preprocessing and has_package(name):
