@@ -22,6 +22,7 @@ from gcnet.ops.precision import without_autocast
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
 from gcnet.surgery.probe import evaluating
+from gcnet.surgery.watching import watching
 
 
 def analyze(
@@ -123,7 +124,7 @@ def analyze(
 
 
 class _Watch(ExitStack):
-    """Hooks that read every call of the blocks while a batch runs."""
+    """Reads every call of the blocks while a batch runs."""
 
     def __init__(
         self, model: nn.Module, found: Mapping[str, Reader], rows: Rows, skipped: dict[str, str], keep: int
@@ -137,10 +138,8 @@ class _Watch(ExitStack):
         self._sizes: list[tuple[int, int]] = []
         self._batch = 0
         self._grids: dict[str, list[Grid | None]] = {}
-        for name, reader in found.items():
-            module = model.get_submodule(name)
-            hook = self._hook(name, reader, _prefix(model, name))
-            self.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+        self._found = found
+        self.enter_context(watching({name: model.get_submodule(name) for name in found}, self._read))
 
     def run(self, batch: Batch) -> None:
         self._batch, self._grids = len(batch.names), {}
@@ -153,24 +152,21 @@ class _Watch(ExitStack):
         self.count += self._batch
         self._keep(batch, labels, figures)
 
-    def _hook(self, name: str, reader: Reader, prefix: int) -> Callable[..., None]:
-        def read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if name in self.skipped:
-                return
-            try:
-                call = reader(module, args, kwargs, output, self._batch)
-                if len(call.input) != self._batch:
-                    raise NotReadableError(f"it is called on {len(call.input)} maps for {self._batch} images")
-            except NotReadableError as reason:
-                self.skipped[name] = f"{type(module).__name__}: {reason}"
-                return
-            call = call.without_prefix(prefix)
-            self.forms[name] = call.attention.form
-            with without_autocast(call.input):
-                self.rows.add(name, figures_of(call, self._generator))
-                self._add_grids(name, call)
-
-        return read
+    def _read(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if name in self.skipped:
+            return
+        try:
+            call = self._found[name](module, args, kwargs, output, self._batch)
+            if len(call.input) != self._batch:
+                raise NotReadableError(f"it is called on {len(call.input)} maps for {self._batch} images")
+        except NotReadableError as reason:
+            self.skipped[name] = f"{type(module).__name__}: {reason}"
+            return
+        call = call.without_prefix(_prefix(self.model, name))
+        self.forms[name] = call.attention.form
+        with without_autocast(call.input):
+            self.rows.add(name, figures_of(call, self._generator))
+            self._add_grids(name, call)
 
     def _add_grids(self, name: str, call: Call) -> None:
         missing = range(min(self._batch, self.keep - len(self.kept)))

@@ -21,9 +21,10 @@ from gcnet.report.profile_table import tables
 from gcnet.report.terminal import as_text
 from gcnet.rewrites import inserted
 from gcnet.surgery.eager import check_model
+from gcnet.surgery.frames import is_detector
 from gcnet.surgery.probe import CONVS, is_channels_last
 from gcnet.surgery.timing import time_side_by_side
-from gcnet.tasks.detection.cost import DetectorPass, is_detector
+from gcnet.tasks.detection.cost import DetectorPass
 
 
 @dataclass(frozen=True)

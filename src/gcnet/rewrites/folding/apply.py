@@ -18,10 +18,11 @@ from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedCo
 from gcnet.rewrites.folding.units import join_shortcut
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
+from gcnet.surgery.frames import small_images
 from gcnet.surgery.narrow import CONTEXT_BLOCKS, is_pointwise
 from gcnet.surgery.places import detach, has_hooks, parameter_holders
 from gcnet.surgery.probe import evaluating, example_arguments, example_input, is_channels_last
-from gcnet.surgery.same_outputs import check_same, small_images
+from gcnet.surgery.same_outputs import check_same
 
 
 def fold(model: nn.Module, example: Any = None) -> nn.Module:

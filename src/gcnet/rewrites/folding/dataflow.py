@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from gcnet.surgery.probe import tensors_in
+from gcnet.surgery.watching import watching
 
 CONVS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 NORMS = {"batch_norm"}
@@ -70,16 +71,8 @@ class Dataflow(TorchFunctionMode):
 
     def run(self, model: nn.Module, arguments: tuple[Any, ...]) -> Any:
         """One pass without gradients; returns the model's output."""
-        handles = []
-        for name, block in self._blocks.items():
-            handles.append(block.register_forward_pre_hook(self._enter(name), with_kwargs=True))
-            handles.append(block.register_forward_hook(self._leave(name), always_call=True))
-        try:
-            with torch.no_grad(), self:
-                output = model(*arguments)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with watching(self._blocks, self._leave, enter=self._enter), torch.no_grad(), self:
+            output = model(*arguments)
         for tensor in tensors_in(output):
             self._read(tensor, "(output)")
         return output
@@ -135,24 +128,18 @@ class Dataflow(TorchFunctionMode):
             self.layers[source].readers.append(reader)
         return source
 
-    def _enter(self, name: str) -> Any:
-        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if not self._inside:
-                x = args[0] if args else next(iter(kwargs.values()))
-                self._called(name, "block", self._read(x, name))
-                _, origin, readers = getattr(x, "_gcnet_made", ("", "", []))
-                self._inputs[name].append((origin, readers))
-            self._inside += 1
+    def _enter(self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._inside:
+            x = args[0] if args else next(iter(kwargs.values()))
+            self._called(name, "block", self._read(x, name))
+            _, origin, readers = getattr(x, "_gcnet_made", ("", "", []))
+            self._inputs[name].append((origin, readers))
+        self._inside += 1
 
-        return enter
-
-    def _leave(self, name: str) -> Any:
-        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._inside -= 1
-            if not self._inside and isinstance(output, Tensor):
-                _mark(output, name, "")
-
-        return leave
+    def _leave(self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        self._inside -= 1
+        if not self._inside and isinstance(output, Tensor):
+            _mark(output, name, "")
 
 
 def _mark(tensor: Tensor, source: str, function: str) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from faster_coco_eval import mask as run_lengths
 from torch import Tensor, nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from gcnet.distributed import gathered
 from gcnet.errors import GcnetTypeError
+from gcnet.surgery.frames import images_as_given, is_detector
 from gcnet.tasks.detection.average_precision import average_precision
 from gcnet.tasks.step import Metrics, Setup, Task
 
@@ -27,7 +27,7 @@ MASK_THRESHOLD = 0.5
 
 def task_of(model: nn.Module) -> str | None:
     """ "segment" or "detect" for a detector with or without masks; None for any other model."""
-    if not isinstance(getattr(model, "transform", None), GeneralizedRCNNTransform):
+    if not is_detector(model):
         return None
     heads = getattr(model, "roi_heads", None)
     return "segment" if heads is not None and heads.has_mask() else "detect"
@@ -123,20 +123,9 @@ class DetectTask(Task):
     def forward(self, images: list[Tensor]) -> list[Found]:
         return self.model(list(images))
 
-    def on_fit_start(self) -> None:
-        self._skip_resize(True)
-
-    def on_fit_end(self) -> None:
-        self._skip_resize(False)
-
-    def _skip_resize(self, skip: bool) -> None:
-        """Whether training images are taken at the size they come in, since the data's transform chose it."""
-        transform = getattr(self.model, "transform", None)
-        if isinstance(transform, GeneralizedRCNNTransform):
-            transform._skip_resize = skip
-
     def batch_loss(self, batch: Any) -> Tensor:
-        losses = self.model(list(batch.images), [trainable(target) for target in batch.targets])
+        with images_as_given(self.model):
+            losses = self.model(list(batch.images), [trainable(target) for target in batch.targets])
         size = len(batch.images)
         for name, value in losses.items():
             self.log(f"train_{name}", value, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
