@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gcnet.analysis.cost import Timing
 from gcnet.analysis.intervals import Mean, mean_interval
 from gcnet.analysis.published import Published
+from gcnet.surgery.timing import Timing
 from gcnet.tasks.settings import Settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,8 @@ from gcnet.files.kinds import check_file
 from gcnet.files.tensors import read_safetensors
 from gcnet.files.unpickle import unpickle
 from gcnet.models import create_model
-from gcnet.models.create import example_input
 from gcnet.models.weights import misfits
-from gcnet.rewrites import accelerate, deform, insert
-from gcnet.rewrites.folding.apply import fold_unchecked
-from gcnet.rewrites.simplification.apply import simplify_structure
+from gcnet.rewrites.table import REPLAYS
 from gcnet.surgery import record
 
 
@@ -165,7 +162,7 @@ def _plain_model(path: Path, header: Mapping[str, Any], architecture: nn.Module 
 
 
 def _replay(path: Path, model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    replay = _REPLAYS.get(str(rewrite.get("rewrite"))) if isinstance(rewrite, dict) else None
+    replay = REPLAYS.get(str(rewrite.get("rewrite"))) if isinstance(rewrite, dict) else None
     if replay is None:
         raise CheckpointError(f"{path}: it records a rewrite that this gcnet does not know: {rewrite!r}")
     if rewrite["rewrite"] == "insert" and rewrite.get("block") is None:
@@ -177,35 +174,6 @@ def _replay(path: Path, model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Modu
         return replay(model, rewrite)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its rewrite {rewrite!r} cannot be replayed ({error})") from error
-
-
-def _insert(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    places = {key: rewrite.get(key) for key in ("stages", "at", "where", "position")}
-    example = example_input(model) if places["at"] is not None and record.architecture(model) is not None else None
-    return insert(model, rewrite["block"], example=example, **places, **rewrite.get("options", {}))
-
-
-def _fold(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    """Only the structure: outputs at random weights say nothing about those of the file."""
-    example = example_input(model) if record.architecture(model) is not None else None
-    return fold_unchecked(model.eval(), example)
-
-
-def _deform(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    return deform(model, **{key: value for key, value in rewrite.items() if key != "rewrite"})
-
-
-def _accelerate(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    return accelerate(model)
-
-
-_REPLAYS: dict[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
-    "insert": _insert,
-    "deform": _deform,
-    "fold": _fold,
-    "accelerate": _accelerate,
-    "simplify": simplify_structure,
-}
 
 
 def _fill(path: Path, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

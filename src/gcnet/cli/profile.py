@@ -88,8 +88,8 @@ def _model(name: str, block: str | None, stages: list[str] | None, options: dict
 
 def _expected_size(model: nn.Module) -> tuple[int, ...]:
     """Channels, height and width of a model's input; for a detector a landscape of its shorter side, 800 x 1280."""
-    from gcnet.models.create import example_input
     from gcnet.surgery import record
+    from gcnet.surgery.probe import example_input
 
     side = (record.preprocessing(model) or {}).get("min_size")
     if side is None:

@@ -16,16 +16,17 @@ from rich.markup import escape
 from torch import nn
 
 from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows, run_table, to_csv
-from gcnet.analysis.cost import count_macs, count_parameters, time_side_by_side
+from gcnet.analysis.cost import count_macs, count_parameters
 from gcnet.errors import SettingsError
 from gcnet.files.atomic import write_text
-from gcnet.models.create import example_input
 from gcnet.recipes.evaluation import evaluate
 from gcnet.recipes.run import folder as folders
 from gcnet.recipes.training import prepare, train
 from gcnet.recipes.variants import NONE, Variant, make_variants
 from gcnet.report.comparison import save_report
 from gcnet.report.page import require_report
+from gcnet.surgery.probe import example_input
+from gcnet.surgery.timing import time_side_by_side
 from gcnet.tasks import TASKS
 from gcnet.tasks.detection.prepare import sizes_of
 from gcnet.tasks.settings import Settings

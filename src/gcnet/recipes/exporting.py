@@ -15,10 +15,10 @@ from gcnet.errors import RewriteError, SettingsError
 from gcnet.exporters.check import Agreement, CannotRun, check_onnx, check_program
 from gcnet.exporters.program import Dynamic, check_arguments, export_onnx, export_program
 from gcnet.files.atomic import write_atomically
-from gcnet.models.create import example_input
 from gcnet.recipes.evaluation import weights_of
 from gcnet.rewrites.folding.apply import fold as fold_model
 from gcnet.surgery import record
+from gcnet.surgery.probe import example_input
 
 Convert = Callable[..., bytes]
 Check = Callable[..., Agreement]

@@ -14,9 +14,7 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from gcnet.analysis.cost import time_side_by_side
 from gcnet.analysis.intervals import Median
-from gcnet.analysis.simplify import simplify as simplify_model
 from gcnet.checkpoints import load_checkpoint, save_checkpoint
 from gcnet.data.classification.folders import load_classification
 from gcnet.data.classification.transforms import eval_transform
@@ -26,8 +24,10 @@ from gcnet.errors import ImageError, SettingsError
 from gcnet.recipes.evaluation import weights_of
 from gcnet.recipes.exporting import check_folder
 from gcnet.recipes.prediction import find_images
+from gcnet.rewrites.simplification import simplify as simplify_model
 from gcnet.rewrites.simplification.report import Simplification
 from gcnet.surgery import record
+from gcnet.surgery.timing import time_side_by_side
 from gcnet.tasks.settings import from_json
 
 
