@@ -1,4 +1,4 @@
-"""What a model and its blocks cost: parameters, multiply-accumulates, memory, and time measured side by side."""
+"""What a model and its blocks cost: parameters, multiply-accumulates, memory and time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gcnet.analysis.intervals import Median
 from gcnet.analysis.observe import Observation, observe
 from gcnet.analysis.parts import PartOf, parts_of, within
 from gcnet.analysis.results import BlockCost, Costs
 from gcnet.errors import GcnetError
 from gcnet.rewrites import inserted
 from gcnet.surgery.probe import CONVS, is_channels_last
-from gcnet.surgery.timing import Timing, time_side_by_side
+from gcnet.surgery.timing import Median, Timing, time_side_by_side
 
 
 def count_parameters(model: nn.Module) -> int:
