@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from gcnet.analysis.published import AXES, NONE
-from gcnet.data import source as sources
 from gcnet.errors import RunError
 from gcnet.recipes import Settings
 from gcnet.recipes.comparison import compare
 from gcnet.report.paper import paper_table
+from gcnet.scenes import source as sources
 from tests.recipes.detection import tiny_settings, write_discs
 
 compare_module = __import__("sys").modules["gcnet.recipes.comparison"]
@@ -81,7 +81,7 @@ def test_rows_hold_figures_of_the_test_part_and_costs(finished):
 def test_the_same_seed_starts_the_same_model_in_every_variant(finished):
     import torch
 
-    from gcnet.recipes.training import prepare
+    from gcnet.recipes.run.training import prepare
 
     folder, found = finished
     runs = {row.label: scenes(folder, block=None if row.label == "none" else row.label) for row in found.rows}
@@ -224,7 +224,7 @@ def test_a_comparison_that_is_none_of_the_paper_s_does_not_show_the_paper(finish
 
 def test_blocks_of_classifiers_have_the_paper_s_imagenet_figures_too(finished):
     published = {"none": NONE, "gc": AXES["block"]["gc+all"].published}
-    classified = replace(finished[1], settings=Settings(data="d"), axis="block", published=published)
+    classified = replace(finished[1], settings=Settings(data="d"), metric="accuracy", axis="block", published=published)
     table = paper_table(classified)
     assert table.columns[4] == "paper: ResNet-50 on ImageNet, top-1"
     assert [row[4] for row in table.rows] == ["76.9 (r)", "77.7 (s)"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,11 @@ from torch import nn
 
 from gcnet.checkpoints.published import Content, Published, build_published, content_of, fill
 from gcnet.checkpoints.save import FORMAT
-from gcnet.errors import CheckpointError, WeightsError
-from gcnet.files.kinds import check_file
-from gcnet.files.tensors import read_safetensors
-from gcnet.files.unpickle import unpickle
+from gcnet.errors import CheckpointError
+from gcnet.files.tensors import read
 from gcnet.models import create_model
-from gcnet.models.create import example_input
 from gcnet.models.weights import misfits
-from gcnet.rewrites import accelerate, deform, insert
-from gcnet.rewrites.folding.apply import fold_unchecked
-from gcnet.rewrites.simplification.apply import simplify_structure
+from gcnet.rewrites.table import REPLAYS
 from gcnet.surgery import record
 
 
@@ -60,12 +55,10 @@ def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None, 
             architecture, or has tensors that do not fit it (all of them are counted).
     """
     path = Path(path)
-    if check_file(path, strict=strict) == "pickle":
-        return _published(path, content_of(path, unpickle(path)), architecture)
-    tensors, metadata = _safetensors(path)
-    if "gcnet" not in metadata:
-        return _published(path, content_of(path, tensors), architecture)
-    return _own(path, tensors, _checked_header(path, metadata["gcnet"]), architecture)
+    content, header = read(path, strict=strict)
+    if "gcnet" not in header:
+        return _published(path, content_of(path, content), architecture)
+    return _own(path, content, _checked_header(path, header["gcnet"]), architecture)
 
 
 def _own(
@@ -79,10 +72,9 @@ def _own(
         record.set_classes(model, header["classes"])
     if header["preprocessing"] is not None:
         record.set_preprocessing(model, header["preprocessing"])
-    described = header["model"] or {"name": type(model).__name__, "num_classes": None, "options": {}}
     return Checkpoint(
         model=model.eval(),
-        architecture=described | {"rewrites": header["rewrites"], "assumed": []},
+        architecture=described(model) | {"assumed": []},
         source=f"gcnet format {FORMAT}",
         classes=header["classes"],
         preprocessing=header["preprocessing"],
@@ -98,24 +90,22 @@ def _published(path: Path, content: Content, architecture: nn.Module | None) -> 
             fill(model, content.tensors)
         except CheckpointError as error:
             raise CheckpointError(f"{path} does not fit the model that was given: {error}") from None
-        described = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
-        found = Published(model, described | {"assumed": []}, "tensors alone", content.classes)
+        found = Published(model, [], "tensors alone", content.classes)
     if found.classes is not None:
         record.set_classes(found.model, found.classes)
     return Checkpoint(
         model=found.model.eval(),
-        architecture=found.architecture | {"rewrites": record.rewrites(found.model)},
+        architecture=described(found.model) | {"assumed": found.assumed},
         source=found.source,
         classes=found.classes,
         preprocessing=record.preprocessing(found.model),
     )
 
 
-def _safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    try:
-        return read_safetensors(path)
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from None
+def described(model: nn.Module) -> dict[str, Any]:
+    """What `Checkpoint.architecture` says of a model; its options stand beside its name too, for short."""
+    built = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
+    return built["options"] | built | {"rewrites": record.rewrites(model)}
 
 
 def _checked_header(path: Path, text: str) -> dict[str, Any]:
@@ -165,7 +155,7 @@ def _plain_model(path: Path, header: Mapping[str, Any], architecture: nn.Module 
 
 
 def _replay(path: Path, model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    replay = _REPLAYS.get(str(rewrite.get("rewrite"))) if isinstance(rewrite, dict) else None
+    replay = REPLAYS.get(str(rewrite.get("rewrite"))) if isinstance(rewrite, dict) else None
     if replay is None:
         raise CheckpointError(f"{path}: it records a rewrite that this gcnet does not know: {rewrite!r}")
     if rewrite["rewrite"] == "insert" and rewrite.get("block") is None:
@@ -177,35 +167,6 @@ def _replay(path: Path, model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Modu
         return replay(model, rewrite)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its rewrite {rewrite!r} cannot be replayed ({error})") from error
-
-
-def _insert(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    places = {key: rewrite.get(key) for key in ("stages", "at", "where", "position")}
-    example = example_input(model) if places["at"] is not None and record.architecture(model) is not None else None
-    return insert(model, rewrite["block"], example=example, **places, **rewrite.get("options", {}))
-
-
-def _fold(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    """Only the structure: outputs at random weights say nothing about those of the file."""
-    example = example_input(model) if record.architecture(model) is not None else None
-    return fold_unchecked(model.eval(), example)
-
-
-def _deform(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    return deform(model, **{key: value for key, value in rewrite.items() if key != "rewrite"})
-
-
-def _accelerate(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    return accelerate(model)
-
-
-_REPLAYS: dict[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
-    "insert": _insert,
-    "deform": _deform,
-    "fold": _fold,
-    "accelerate": _accelerate,
-    "simplify": simplify_structure,
-}
 
 
 def _fill(path: Path, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
@@ -18,10 +17,10 @@ from gcnet.checkpoints.mmdet.architecture import Architecture, architecture_of
 from gcnet.checkpoints.mmdet.config_text import parse_config
 from gcnet.checkpoints.mmdet.facts import Facts
 from gcnet.errors import CheckpointError
+from gcnet.files.tensors import plain_names, state_dict
 from gcnet.models.detection import create_detector
 from gcnet.models.weights import counters, misfits
 from gcnet.rewrites import deform, insert
-from gcnet.surgery import record
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Published:
     """A model built for a file and filled from it."""
 
     model: nn.Module
-    architecture: dict[str, Any]
+    assumed: list[str]
     source: str
     classes: list[str] | None
 
@@ -50,25 +49,13 @@ def content_of(path: Path, stored: Any) -> Content:
     Raises:
         CheckpointError: there is no table of named tensors in it.
     """
-    tensors = stored
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(stored, Mapping) and isinstance(stored.get(wrapper), Mapping):
-            tensors = stored[wrapper]
-            break
-    if not isinstance(tensors, Mapping) or not tensors:
-        raise CheckpointError(f"{path} holds no state_dict: expected a table of named tensors")
-    others = [str(key) for key, value in tensors.items() if not torch.is_tensor(value)]
-    if others:
-        raise CheckpointError(
-            f"{path}: {len(others)} entries of its state_dict are no tensors: {', '.join(others[:5])}"
-        )
+    state = plain_names(state_dict(path, stored))
     meta = stored.get("meta") if isinstance(stored, Mapping) else None
     meta = meta if isinstance(meta, Mapping) else {}
     text = meta.get("cfg", meta.get("config"))
     data = meta.get("dataset_meta")
     data = data if isinstance(data, Mapping) else {}
     version = "3" if "mmengine_version" in meta else meta.get("mmdet_version")
-    state = {str(key).removeprefix("module."): value for key, value in tensors.items()}
     config = parse_config(text)
     classes = _names(data.get("classes", data.get("CLASSES", meta.get("CLASSES")))) or Facts(config, []).classes()
     return Content(state, config, classes, version if isinstance(version, str) else None)
@@ -132,15 +119,13 @@ def _detector(found: Architecture, tensors: dict[str, Tensor], content: Content,
         found.assumed.append(f"class names: those of COCO's {number} classes")
     elif classes is None:
         found.assumed.append("no class names: the file has none")
-    architecture = dict(record.architecture(model) or {})
-    return Published(model, architecture | {"assumed": found.assumed}, source, classes)
+    return Published(model, found.assumed, source, classes)
 
 
 def _classifier(content: Content) -> Published:
     model, source, assumed = classifiers.recognise(content.tensors)
     fill(model, content.tensors)
-    architecture = dict(record.architecture(model) or {})
-    return Published(model, architecture | {"assumed": assumed}, source, content.classes)
+    return Published(model, assumed, source, content.classes)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -29,9 +29,10 @@ def save_checkpoint(model: nn.Module, path: str | Path) -> None:
         CheckpointError: a record on the model that JSON cannot hold.
         OSError: the disk is full or the folder not writable; an older file at `path` is kept.
     """
+    built = record.architecture(model)
     header = {
         "format": FORMAT,
-        "model": record.architecture(model),
+        "model": None if built is None else {key: built[key] for key in ("name", "num_classes", "options")},
         "rewrites": record.rewrites(model),
         "classes": record.classes(model),
         "preprocessing": record.preprocessing(model),

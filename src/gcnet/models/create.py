@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from gcnet.blocks.catalogue import CATALOGUE as BLOCKS
@@ -20,8 +19,10 @@ from gcnet.models.weights import has_package, load_imagenet, load_imagenet_backb
 from gcnet.rewrites import deform as make_deformable
 from gcnet.rewrites import insert
 from gcnet.surgery import record
+from gcnet.surgery.probe import example_input
 
 _DETECTOR_OPTIONS = frozenset(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
+_TASKS = {"scenes": "scenes"}  # the others' is "classify"; detectors note their own
 
 
 def create_model(
@@ -86,7 +87,7 @@ def create_model(
 def _classifier(name: str, num_classes: int, *, imagenet: bool) -> nn.Module:
     model = build(name, num_classes)
     preprocessing = default_preprocessing(name, model)
-    record.set_architecture(model, name, num_classes)
+    record.set_architecture(model, _TASKS.get(name, "classify"), name, num_classes)
     if imagenet:
         load_imagenet(model, name)
         if preprocessing and has_package(name):
@@ -94,14 +95,6 @@ def _classifier(name: str, num_classes: int, *, imagenet: bool) -> nn.Module:
     if preprocessing:
         record.set_preprocessing(model, preprocessing)
     return model
-
-
-def example_input(model: nn.Module) -> torch.Tensor:
-    """One image of zeros of the size that a model of `create_model` expects, on its device."""
-    parameter = next(model.parameters())
-    preprocessing = record.preprocessing(model)
-    shape = (1, 3, *preprocessing.get("size", (128, 128))) if preprocessing else (1, 1, 48, 48)  # detectors: any size
-    return torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
 
 
 def _scene_defaults(block: str, options: dict[str, Any]) -> dict[str, Any]:

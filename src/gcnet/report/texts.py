@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gcnet.analysis.comparison import points
-from gcnet.analysis.cost import Timing
 from gcnet.analysis.intervals import Mean
+from gcnet.surgery.timing import Timing
 
 
 def percent(mean: Mean) -> str:

@@ -1,6 +1,7 @@
 """`fold`: a trained model in, the same function out with norms and context blocks merged into the convolutions."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -20,7 +21,7 @@ from gcnet.surgery.eager import check_model
 from gcnet.surgery.frames import small_images
 from gcnet.surgery.narrow import CONTEXT_BLOCKS, is_pointwise
 from gcnet.surgery.places import detach, has_hooks, parameter_holders
-from gcnet.surgery.probe import example_arguments, is_channels_last
+from gcnet.surgery.probe import evaluating, example_arguments, example_input, is_channels_last
 from gcnet.surgery.same_outputs import check_same
 
 
@@ -63,9 +64,11 @@ def fold(model: nn.Module, example: Any = None) -> nn.Module:
     return folded
 
 
-def fold_unchecked(model: nn.Module, example: Any = None) -> nn.Module:
-    """`fold` without the comparison of outputs, for a model that is filled with weights afterwards."""
-    return _fold(model, _arguments(model, example))
+def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    """Do a `fold` on record again: only the structure, since outputs at random weights say nothing about the file's."""
+    example = example_input(model) if record.architecture(model) is not None else None
+    with evaluating(model):
+        return _fold(model, _arguments(model, example))
 
 
 def _arguments(model: nn.Module, example: Any) -> tuple[Any, ...]:
