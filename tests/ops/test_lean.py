@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import gcnet
 from gcnet import ops
 from gcnet.blocks.context import ContextBlock
-from gcnet.ops import lean
+from gcnet.ops.context_vectors import cpu as lean
 
 CHOICES = [
     {},

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models import resnet
 
 import gcnet
-from gcnet.ops.nonlocal_attend.sorted_prefix import ReluSum, relu_sum_for_export
+from gcnet.ops.nonlocal_attention.sorted_prefix import ReluSum, relu_sum_for_export
 from gcnet.rewrites import RewriteError, record
 from gcnet.rewrites.export import export_onnx, export_program
 from gcnet.rewrites.export_check import CannotRun, check_onnx, check_program, shapes

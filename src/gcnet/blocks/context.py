@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from gcnet import ops
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
-from gcnet.ops import lean
 from gcnet.ops.checks import check_map
+from gcnet.ops.context_vectors import cpu as lean
 
 Pool = Literal["attention", "average"]
 Transform = Literal["bottleneck", "linear"]

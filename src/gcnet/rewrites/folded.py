@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from gcnet import ops
 from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, open_gate, over_map
-from gcnet.ops import lean
-from gcnet.ops.pooled_transform.reference import transform
+from gcnet.ops.context_vectors import cpu as lean
+from gcnet.ops.context_vectors.reference import transform
 from gcnet.rewrites.errors import RewriteError
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gcnet import ops
-from gcnet.ops.pooled_transform import kernels, pooled_transform_reference
+from gcnet.ops.context_vectors import kernels, pooled_transform_reference
 from gcnet.ops.triton_runtime import HAS_TRITON
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from gcnet.ops.attention_pool.reference import attention_pool_reference
+from gcnet.ops.attention_pooling.reference import attention_pool_reference
 from gcnet.ops.precision import accumulate_dtype, without_autocast
 
 ACTIVATIONS = {"relu": F.relu, "silu": F.silu, "gelu": F.gelu, "hard_swish": F.hardswish}

@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from gcnet.ops.attention_pool import attention_pool
-from gcnet.ops.average_pool import average_pool
+from gcnet.ops.attention_pooling import attention_pool
+from gcnet.ops.average_pooling import average_pool
 from gcnet.ops.checks import check_map
-from gcnet.ops.pooled_transform import kernels
-from gcnet.ops.pooled_transform.reference import ACTIVATIONS, transform
-from gcnet.ops.pooled_transform.reference import pooled_transform_reference as pooled_transform_reference
+from gcnet.ops.context_vectors import kernels
+from gcnet.ops.context_vectors.reference import ACTIVATIONS, transform
+from gcnet.ops.context_vectors.reference import pooled_transform_reference as pooled_transform_reference
 from gcnet.ops.precision import accumulate_dtype, without_autocast
 
 

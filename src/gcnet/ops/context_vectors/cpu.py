@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gcnet.ops.pooled_transform.reference import ACTIVATIONS
+from gcnet.ops.context_vectors.reference import ACTIVATIONS
 
 _DTYPES = (torch.float32, torch.float64)
 

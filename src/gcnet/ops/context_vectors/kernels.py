@@ -6,7 +6,7 @@ B images, K channels of the map, H hidden channels, C channels of the result.
 import torch
 from torch import Tensor
 
-from gcnet.ops.attention_pool import kernels as attention
+from gcnet.ops.attention_pooling import kernels as attention
 from gcnet.ops.triton_runtime import check_dtype, dense, launch, layout, power_of_two
 
 MAX_HIDDEN = 1024  # the hidden vector lives in one program
@@ -36,7 +36,7 @@ def pooled_transform_op(
     activation: str | None,
 ) -> Tensor:
     """See `gcnet.ops.pooled_transform`."""
-    from gcnet.ops.pooled_transform import programs
+    from gcnet.ops.context_vectors import programs
 
     check_dtype(h)
     h = dense(h)
