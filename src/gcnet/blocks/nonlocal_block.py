@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from gcnet import ops
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
 from gcnet.ops.checks import check_map
-from gcnet.ops.nonlocal_attend import Pairwise
+from gcnet.ops.nonlocal_attention import Pairwise
 
 Norm = Literal["batch"]
 
