@@ -12,7 +12,8 @@ from typing import Any
 from gcnet.analysis.intervals import Mean, mean_interval
 from gcnet.analysis.published import Published
 from gcnet.surgery.timing import Timing
-from gcnet.tasks.settings import Settings
+
+PLAIN = "none"  # the label of the row without a block
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,13 @@ class Row:
 class Comparison:
     """All that a comparison found; `rows[0]` is what the others are compared with.
 
-    `metric` is the headline figure of the task, `split` what it was measured on, `axis` what was varied if not the
-    block; `published` has the paper's figures of the rows that are among its ablations.
+    `settings` are those that all runs share, `metric` is the headline figure of the task, `split` what it was measured
+    on, `axis` what was varied if not the block; `published` has the paper's figures of the rows that are among its
+    ablations.
     """
 
     folder: Path
-    settings: Settings
+    settings: Any  # a `gcnet.recipes.Settings`; nothing in this room reads them
     metric: str
     split: str
     rows: tuple[Row, ...]

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.transforms.functional import pil_to_tensor
 
 from gcnet.data.classification.transforms import eval_transform
@@ -17,6 +16,7 @@ from gcnet.data.images import EXTENSIONS, read_image
 from gcnet.errors import GcnetError, GcnetTypeError, ImageError
 from gcnet.models.preprocessing import default_preprocessing
 from gcnet.surgery import record
+from gcnet.surgery.frames import is_detector
 from gcnet.surgery.probe import CONVS
 
 BATCH = 8
@@ -53,11 +53,6 @@ def batches(model: nn.Module, images: Any, transform: Transform | None, unreadab
             for chosen in (slice(n, n + BATCH) for n in range(0, len(names), BATCH)):
                 part = tensors[chosen].to(like)
                 yield Batch(part, None if labels is None else labels[chosen], names[chosen])
-
-
-def is_detector(model: nn.Module) -> bool:
-    """Whether the model takes a list of images, as torchvision's detectors do."""
-    return any(isinstance(child, GeneralizedRCNNTransform) for child in model.children())
 
 
 class _Named(NamedTuple):

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import gcnet.ops  # noqa: F401  (registers its operators)
 from gcnet.surgery.probe import evaluating
+from gcnet.surgery.watching import watching
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def observe(model: nn.Module, images: Tensor) -> Observation:
 
 @contextmanager
 def _noting(model: nn.Module, counter: FlopCounterMode, events: list[tuple[str, int]]) -> Iterator[None]:
-    """Hooks that write into `events` what was counted between entering and leaving modules."""
+    """Inside, what was counted between entering and leaving modules is written into `events`."""
     inside: list[str] = []
     counted = 0
 
@@ -65,27 +66,17 @@ def _noting(model: nn.Module, counter: FlopCounterMode, events: list[tuple[str, 
             events.append((inside[-1], macs))
             counted += macs
 
-    def entering(name: str) -> Callable[..., None]:
-        def enter(*_: Any) -> None:
-            note()
-            inside.append(name)
-            events.append((name, 0))
-
-        return enter
+    def enter(name: str, *_: Any) -> None:
+        note()
+        inside.append(name)
+        events.append((name, 0))
 
     def leave(*_: Any) -> None:
         note()
         inside.pop()
 
-    handles = []
-    try:
-        for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(entering(name), prepend=True))
-            handles.append(module.register_forward_hook(leave))
+    with watching(dict(model.named_modules()), leave, enter=enter, outermost=True):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

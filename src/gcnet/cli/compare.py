@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gcnet.cli.options import BLOCK_PANEL, Stages, Weights, named_values
-from gcnet.tasks.detection.recipe import detection_settings
-from gcnet.tasks.settings import DETECTION, Settings
+from gcnet.tasks.settings import Settings, all_fields
 
 if TYPE_CHECKING:
     from gcnet.analysis.comparison import Comparison
 
-_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
+_DEFAULTS: dict[str, Any] = {"task": "classify"} | {name: one.default for name, one in all_fields().items()}
 _WHAT, _RUN = "What is compared", "The runs"
 _OTHERS = tuple(name for name in _DEFAULTS if name not in ("data", "block", "block_options", "name", "runs"))
 
@@ -28,7 +26,7 @@ def compare(
             help="Images in a folder or CSV; COCO or VOC; scenes: cue, dial-1 to dial-3, mirror, twice, cue/fashion"
         ),
     ],
-    task: Annotated[str, typer.Option(help="classify, detect, segment or scenes.")] = _DEFAULTS["task"],
+    task: Annotated[str, typer.Option(help="classify, detect, instances or scenes.")] = _DEFAULTS["task"],
     model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, a detector, or scenes.")] = _DEFAULTS[
         "model"
     ],
@@ -105,7 +103,7 @@ def compare(
     if axis in (None, "block") and block is not None:
         raise typer.BadParameter("goes with --axis; --blocks names the blocks to compare", param_hint="--block")
     given |= {"block": block, "block_options": named_values(option or [])}
-    shared = detection_settings(**given) if given.get("task") in DETECTION else Settings(**given)
+    shared = Settings(**given)
 
     from gcnet.recipes.comparison import compare as run
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from gcnet.errors import UsageError
+
 PACKAGE = Path(__file__).parents[1]
 EXTRAS = {
     "lightning": "train",
@@ -40,6 +42,8 @@ def reported(command: Callable[..., Any]) -> Callable[..., Any]:
                 if error.name not in EXTRAS:
                     raise
                 typer.echo(f"gcnet: {error.name} is not installed: pip install 'gcnet[{EXTRAS[error.name]}]'", err=True)
+            except UsageError as error:
+                raise typer.BadParameter(str(error)) from error
             except (OSError, ValueError, TypeError) as error:
                 if not of_the_user(error):
                     raise

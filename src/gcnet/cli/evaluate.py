@@ -24,7 +24,7 @@ def evaluate(
     import json
 
     from gcnet.files.atomic import write_text
-    from gcnet.recipes.evaluation import evaluate as measure
+    from gcnet.recipes.run.evaluation import evaluate as measure
 
     try:
         result = measure(run, data=data, split=split, strict=strict, progress=True)

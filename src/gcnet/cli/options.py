@@ -42,6 +42,11 @@ def named_values(texts: list[str], flag: str = "--option") -> dict[str, Any]:
     return options
 
 
+def split(text: str) -> list[str]:
+    """The parts of a list such as c3,c4."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def whole_numbers(text: str, flag: str, what: str) -> tuple[int, ...]:
     """The numbers of a list, which should be `what`: "sizes such as 640,720"."""
     try:

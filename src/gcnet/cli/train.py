@@ -21,10 +21,9 @@ from gcnet.cli.options import (
     named_values,
     whole_numbers,
 )
-from gcnet.tasks.detection.recipe import detection_settings
-from gcnet.tasks.settings import DETECTION, Settings, from_json
+from gcnet.tasks.settings import Settings, all_fields, from_json
 
-_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
+_DEFAULTS: dict[str, Any] = {"task": "classify"} | {name: one.default for name, one in all_fields().items()}
 _RUN, _OPTIMISER, _DETECT = "The run", "Optimisation", "Detectors"
 _NOT_SETTINGS = ("resume", "option", "reduction", "detector_option", "recipe")
 
@@ -38,7 +37,7 @@ def train(
             "twice, cue/fashion ..."
         ),
     ] = None,
-    task: Annotated[str, typer.Option(help="classify, detect, segment or scenes.")] = _DEFAULTS["task"],
+    task: Annotated[str, typer.Option(help="classify, detect, instances or scenes.")] = _DEFAULTS["task"],
     model: Annotated[str, typer.Option(help="A torchvision classifier, timm/NAME, a detector, or scenes.")] = _DEFAULTS[
         "model"
     ],
@@ -131,7 +130,7 @@ def train(
 
     gcnet train --data DIR --model resnet50 --block gc --stages c3,c4,c5 --reduction 16 --epochs 30 --name run1
 
-    gcnet train --task segment --data DIR --model maskrcnn_resnet50_fpn --block gc --name run2
+    gcnet train --task instances --data DIR --model maskrcnn_resnet50_fpn --block gc --name run2
 
     gcnet train --resume runs/run1
     """
@@ -157,13 +156,9 @@ def train(
     if resume is None:
         if data is None:
             raise typer.BadParameter("give --data, or --resume to go on with a run", param_hint="--data")
-        if given.get("task") in DETECTION:
-            values: dict[str, Any] = given | ({"recipe": recipe} if recipe is not None else {})
-            settings = detection_settings(**values)
-        elif recipe is not None:
-            raise typer.BadParameter("goes with --task detect or segment", param_hint="--recipe")
-        else:
-            settings = Settings(**given)
+        if recipe is not None and task not in ("detect", "instances"):
+            raise typer.BadParameter("goes with --task detect or instances", param_hint="--recipe")
+        settings = Settings(**given | ({"recipe": recipe} if recipe is not None else {}))
     else:
         if not (resume / "settings.json").exists():
             raise typer.BadParameter(f"{resume} holds no run (no settings.json)", param_hint="--resume")
@@ -173,7 +168,7 @@ def train(
             from_json(resume / "settings.json"), runs=resume.parent, name=resume.name, **given
         )
 
-    from gcnet.recipes.training import train as run
+    from gcnet.recipes.run.training import train as run
 
     try:
         result = run(settings, resume=resume is not None)

@@ -16,6 +16,7 @@ from gcnet.analysis.readers.attention import Attention
 from gcnet.analysis.readers.blocks import readers
 from gcnet.blocks import ContextBlock
 from gcnet.surgery.foreign import convert, is_foreign
+from gcnet.surgery.watching import watching
 from gcnet.tasks.detection.draw import text_font
 
 # Nine colours of cividis, which looks the same with and without a colour vision deficiency (Nunez et al. 2018).
@@ -44,22 +45,15 @@ def attention_maps(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     found: dict[str, Tensor] = {}
     known, _ = readers(model)
 
-    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def note(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-            images = (args[0] if args else kwargs["x"]).shape[0]
-            seen = _seen(known[name](module, args, kwargs, output, images).attention)
-            if seen is not None:
-                found[name] = seen
-
-        return module.register_forward_hook(note, with_kwargs=True)
+    def note(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        images = (args[0] if args else kwargs["x"]).shape[0]
+        seen = _seen(known[name](module, args, kwargs, output, images).attention)
+        if seen is not None:
+            found[name] = seen
 
     modules = {name: model.get_submodule(name) for name in known}
-    handles = [watch(name, module) for name, module in modules.items() if not _is_average(module)]
-    try:
+    with watching({name: module for name, module in modules.items() if not _is_average(module)}, note):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _is_average(module: nn.Module) -> bool:

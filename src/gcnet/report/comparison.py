@@ -23,7 +23,7 @@ def save_report(comparison: Comparison) -> None:
         sections.append(paper_section(comparison))
     write_page(
         comparison.page,
-        title=f"{settings.model} on {settings.data}: {len(comparison.rows)} variants compared",
+        title=f"{settings.model.name} on {settings.data.path}: {len(comparison.rows)} variants compared",
         lead=_lead(comparison),
         sections=sections,
         facts=facts(comparison),
@@ -92,15 +92,16 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
     from gcnet.version import hardware, versions
 
     settings, machine = comparison.settings, hardware()
+    model, how = settings.model, settings.optimisation
     where = ", ".join(machine["gpus"]) or f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores"
     cost = comparison.rows[0].cost
     return [
-        ("model", settings.model + (f", weights {settings.weights}" if settings.weights else "")),
-        ("data", settings.data),
+        ("model", model.name + (f", weights {model.weights}" if model.weights else "")),
+        ("data", settings.data.path),
         (
             "training",
-            f"{settings.epochs} epochs, batch {settings.batch_size}, {settings.optimizer}, learning rate "
-            f"{settings.lr:g} ({settings.schedule.replace('_', ' ')}), weight decay {settings.weight_decay:g}",
+            f"{how.epochs} epochs, batch {settings.data.batch_size}, {how.optimizer}, learning rate "
+            f"{how.lr:g} ({how.schedule.replace('_', ' ')}), weight decay {how.weight_decay:g}",
         ),
         ("selection", _selection(comparison)),
         ("intervals", "95 %: of means by Student's t over seeds, differences paired by seed; of medians by ranks"),
@@ -120,7 +121,7 @@ def _lead(comparison: Comparison) -> str:
     metric = comparison.metric.replace("_", " ")
     return (
         f"{metric[:1].upper()}{metric[1:]} on the {_part(comparison)} part, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {comparison.settings.epochs} epochs each."
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {comparison.settings.optimisation.epochs} epochs each."
     )
 
 
@@ -141,7 +142,7 @@ def _reading(comparison: Comparison) -> str:
         spread = "± is the 95 % interval over seeds; differences are paired by seed."
     first = comparison.rows[0].label
     of = "of one image"
-    if comparison.settings.detects:
+    if comparison.metric.endswith("_AP"):
         of = "of backbone and pyramid on one image, as are the times"
     return f"{spread} MACs are those {of}; times are multiples of {first}'s, measured side by side."
 

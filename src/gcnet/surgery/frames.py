@@ -1,19 +1,58 @@
-"""torchvision's detectors: the frames around a backbone that rewrites and measurements must see through."""
+"""The frame of a detector, as torchvision builds it: a list of images is scaled, normalised and padded to one batch.
 
-from __future__ import annotations
+No other file asks whether a model is a detector. Classes are recognised by module and name, since torchvision's
+detectors take seconds to import: who has such a model has imported them.
+"""
 
-import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+_TRANSFORM = "torchvision.models.detection.transform", "GeneralizedRCNNTransform"
 
 
 def is_detector(model: nn.Module) -> bool:
-    """Whether it takes a list of images and finds objects: torchvision's detectors and those of `create_detector`.
+    """Whether the model takes a list of images of any size, in torchvision's frame (a subclass of it counts)."""
+    return frame_of(model) is not None
 
-    Example:
-        >>> is_detector(nn.Conv2d(3, 8, 3))
-        False
-    """
-    # Where nobody has loaded torchvision's detectors there is none, and asking costs no import of them.
-    frame = sys.modules.get("torchvision.models.detection.transform")
-    return frame is not None and isinstance(getattr(model, "transform", None), frame.GeneralizedRCNNTransform)
+
+def frame_of(model: nn.Module) -> Any:
+    """The child that makes a batch of the images, with its `min_size` and `max_size`; None if there is none."""
+    return next((child for child in model.children() if _is_transform(child)), None)
+
+
+def framed(model: nn.Module, images: Sequence[Tensor]) -> Any:
+    """The batch that a detector makes of images (C, H, W): its `tensors` (B, C, H, W) and `image_sizes` inside them."""
+    return frame_of(model)(list(images))[0]
+
+
+@contextmanager
+def small_images(model: nn.Module) -> Iterator[None]:
+    """Inside, a detector scales its images to 128 pixels, not to 800: enough to see what feeds what."""
+    with _changed(frame_of(model), {"min_size": (128,), "max_size": 256}):
+        yield
+
+
+@contextmanager
+def images_as_given(model: nn.Module) -> Iterator[None]:
+    """Inside, a detector in training mode takes images at the size that they come in, since the data chose it."""
+    with _changed(frame_of(model), {"_skip_resize": True}):
+        yield
+
+
+@contextmanager
+def _changed(frame: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
+    before = {name: getattr(frame, name) for name in attributes} if frame is not None else {}
+    try:
+        for name in before:
+            setattr(frame, name, attributes[name])
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(frame, name, value)
+
+
+def _is_transform(module: nn.Module) -> bool:
+    return any((kind.__module__, kind.__name__) == _TRANSFORM for kind in type(module).__mro__)

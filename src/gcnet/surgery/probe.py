@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gcnet.errors import RewriteError
 from gcnet.surgery.record import preprocessing
+from gcnet.surgery.watching import watching
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -38,35 +39,26 @@ def probe(model: nn.Module, names: Iterable[str], example: Any = None) -> Probe:
     Raises:
         RewriteError: no input could be guessed that the model takes.
     """
-    names = list(names)
+    modules = {name: model.get_submodule(name) for name in names}
     seen: dict[str, Seen] = {}
-    handles = []
 
-    def watch(name: str) -> Any:
-        def note(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            seen[name].inputs.append(_shape(args[0]) if args else None)
-            seen[name].outputs.append(_shape(output))
-
-        return note
+    def note(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        seen[name].inputs.append(_shape(args[0]) if args else None)
+        seen[name].outputs.append(_shape(output))
 
     failures = []
-    try:
-        handles = [model.get_submodule(name).register_forward_hook(watch(name)) for name in names]
-        for candidate in _examples(model, example):
-            seen.update({name: Seen() for name in names})
-            arguments = candidate if isinstance(candidate, tuple) else (candidate,)
-            try:
-                with evaluating(model), torch.no_grad():
-                    model(*arguments)
-            except Exception as error:  # whatever the model raises on a shape it does not take
-                if example is not None:
-                    raise RewriteError(f"the model fails on the given example: {_short(error)}") from error
-                failures.append(f"{tuple(arguments[0].shape)}: {_short(error)}")
-                continue
-            return Probe(tuple(arguments[0].shape), seen)
-    finally:
-        for handle in handles:
-            handle.remove()
+    for candidate in _examples(model, example):
+        seen.update({name: Seen() for name in modules})
+        arguments = candidate if isinstance(candidate, tuple) else (candidate,)
+        try:
+            with evaluating(model), torch.no_grad(), watching(modules, note):
+                model(*arguments)
+        except Exception as error:  # whatever the model raises on a shape it does not take
+            if example is not None:
+                raise RewriteError(f"the model fails on the given example: {_short(error)}") from error
+            failures.append(f"{tuple(arguments[0].shape)}: {_short(error)}")
+            continue
+        return Probe(tuple(arguments[0].shape), seen)
     tried = "; ".join(failures) if failures else "it has no convolution to guess the input from"
     raise RewriteError(
         f"no dummy input suits the model ({tried}); give one, for instance example=torch.zeros(1, 3, 224, 224)"

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
-from torchvision.models import detection
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from gcnet.errors import RewriteError
+from gcnet.surgery.frames import framed, is_detector, small_images
 from gcnet.surgery.probe import evaluating, example_arguments, tensors_in
+from gcnet.surgery.watching import watching
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-_DETECTORS = (GeneralizedRCNN, detection.RetinaNet, detection.FCOS)
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -33,10 +32,9 @@ def check_same(model: nn.Module, rewritten: nn.Module, example: Any, verb: str) 
     """
     with small_images(model):
         arguments = example_arguments(model, example)
-    if isinstance(model, _DETECTORS):  # what comes behind the backbone depends on thresholds
-        with small_images(model):
-            images = model.transform(list(arguments[0]))[0].tensors  # type: ignore[operator]
-        model, rewritten, arguments = model.backbone, rewritten.backbone, (images,)  # type: ignore[assignment]
+        if is_detector(model) and hasattr(model, "backbone"):  # what comes behind it depends on thresholds
+            arguments = (framed(model, arguments[0]).tensors,)
+            model, rewritten = model.get_submodule("backbone"), rewritten.get_submodule("backbone")
     with evaluating(model), _full_float32():
         expected, found = _outputs(model, arguments), _outputs(rewritten, arguments)
         if not expected:
@@ -53,21 +51,6 @@ def check_same(model: nn.Module, rewritten: nn.Module, example: Any, verb: str) 
         f"{verb} changes the outputs by {error:.1e} (relative, 2-norm; allowed {allowed:.0e}){worst}. Give an "
         "example like the model's real input; if it stays, the model does something that this rewrite does not see"
     )
-
-
-@contextmanager
-def small_images(model: Any) -> Iterator[None]:
-    """Inside, a torchvision detector scales its images to 128 pixels, not to 800: enough to see what feeds what."""
-    if not isinstance(model, _DETECTORS):
-        yield
-        return
-    transform = cast(Any, model.transform)
-    sizes = transform.min_size, transform.max_size
-    transform.min_size, transform.max_size = (128,), 256
-    try:
-        yield
-    finally:
-        transform.min_size, transform.max_size = sizes
 
 
 @contextmanager
@@ -96,24 +79,20 @@ def _worst_layer(model: nn.Module, rewritten: nn.Module, arguments: Any) -> str:
     new, old = dict(rewritten.named_modules()), dict(model.named_modules())
     names = [name for name in new if name and type(new[name]) is type(old.get(name))]
     names = [name for name in names if not isinstance(new[name], _CONVS)]  # they may hold what came behind them
-    seen: list[dict[str, list[Tensor]]] = []
-    for modules, root in ((old, model), (new, rewritten)):
-        calls: dict[str, list[Tensor]] = {name: [] for name in names}
-
-        def keep(name: str, calls: Any = calls) -> Any:
-            return lambda module, args, output: calls[name].extend(t.clone() for t in tensors_in(output))
-
-        handles = [modules[name].register_forward_hook(keep(name)) for name in names]
-        try:
-            _outputs(root, arguments)
-        finally:
-            for handle in handles:
-                handle.remove()
-        seen.append(calls)
-    differences = {name: difference(seen[1][name], seen[0][name]) for name in names if seen[0][name]}
+    expected = _outputs_inside(model, {name: old[name] for name in names}, arguments)
+    found = _outputs_inside(rewritten, {name: new[name] for name in names}, arguments)
+    differences = {name: difference(found[name], expected[name]) for name in names if expected[name]}
     differences = {name: value for name, value in differences.items() if value < float("inf")}
     worst = max(differences, key=lambda name: differences[name], default="")
     return f"; the worst layer is {worst!r} with {differences[worst]:.1e}" if worst else ""
+
+
+def _outputs_inside(model: nn.Module, modules: dict[str, nn.Module], arguments: Any) -> dict[str, list[Tensor]]:
+    """What the named modules put out, over all their calls."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in modules}
+    with watching(modules, lambda name, *call: seen[name].extend(t.clone() for t in tensors_in(call[-1]))):
+        _outputs(model, arguments)
+    return seen
 
 
 def difference(found: list[Tensor], expected: list[Tensor]) -> float:

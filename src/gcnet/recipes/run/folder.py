@@ -54,10 +54,11 @@ def check_resumable(folder: Path, settings: Settings) -> None:
         raise RunError(f"{folder} holds no run to resume (no settings.json); start it without resume")
     began = from_json(folder / "settings.json")
     differences = changed(began, settings)
-    if began.schedule != "one_cycle" and settings.epochs > began.epochs:
+    stretches = began.optimisation.schedule != "one_cycle"
+    if stretches and settings.optimisation.epochs > began.optimisation.epochs:
         differences = [text for text in differences if not text.startswith("epochs:")]
     if differences:
-        may_grow = "only epochs may grow" if began.schedule != "one_cycle" else "one_cycle is planned for its epochs"
+        may_grow = "only epochs may grow" if stretches else "one_cycle is planned for its epochs"
         raise RunError(
             f"{folder} cannot be resumed with other settings ({'; '.join(differences)}): {may_grow}; "
             "give the run another name to train with these"
@@ -83,7 +84,7 @@ def begin(folder: Path, settings: Settings, fingerprint: str) -> None:
             "command": shlex.join(sys.argv),
             "started": now,
             "resumed": [],
-            "seed": settings.seed,
+            "seed": settings.run.seed,
             "data": fingerprint,
             "versions": {"python": platform.python_version(), **versions()},
             "hardware": hardware(),

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from gcnet import ops
 from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, open_gate, over_map
-from gcnet.errors import RewriteError
 from gcnet.ops import lean
 from gcnet.ops.pooled_transform.reference import transform
+from gcnet.rewrites.folding.merged import Merged
 
 
-class FoldedContext(nn.Module):
+class FoldedContext(Merged):
     """y = fuse(W h + b, context of y): a 1x1 convolution and the context block behind it (arXiv 1904.11492, eq. 5).
 
     The context is taken from the narrow map: `w_k . (W h_j + b) = (W^T w_k) . h_j + const`, the constant cancels in the
@@ -54,7 +54,7 @@ class FoldedContext(nn.Module):
         return join(convolve(h, weight, bias), scale, shift, residual, relu)
 
 
-class FoldedBlock(nn.Module):
+class FoldedBlock(Merged):
     """A context block that stays on its map, whose only reader it is: fusion writes into the map."""
 
     def __init__(self, block: ContextBlock) -> None:
@@ -68,7 +68,7 @@ class FoldedBlock(nn.Module):
         return join(x, *vectors(x, self.key, self.scale, self.add, self.gate), residual, relu)
 
 
-class ContextThenConv(nn.Module):
+class ContextThenConv(Merged):
     """y = W (gate * x + t) + b: a context block and the 1x1 convolution behind it.
 
     The gate scales the input channels of the convolution and t joins its bias, `W t + b`, where the weight is smaller
@@ -185,32 +185,6 @@ def _one_image(x: Tensor) -> bool:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution with kernel and stride 1."""
     return (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3](x, weight, bias)
-
-
-class NormThenAct(nn.Module):
-    """What stays of a norm with dropout and activation of its own, when the norm has been merged or exchanged."""
-
-    def __init__(self, norm: nn.Module, drop: nn.Module, act: nn.Module) -> None:
-        super().__init__()
-        self.norm, self.drop, self.act = norm, drop, act
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.drop(self.norm(x)))
-
-
-class StayInEval:
-    """Takes the place of a folded model's `train` method: merged norms have no statistics to train with."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __call__(self, mode: bool = True) -> nn.Module:
-        if mode:
-            raise RewriteError(
-                "train(True) on a folded model: its norms and blocks are merged into the convolutions; train the model "
-                "that went into fold, then fold again"
-            )
-        return self.model
 
 
 def _layers(transform: Any) -> list[nn.Linear]:

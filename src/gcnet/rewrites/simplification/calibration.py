@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gcnet.errors import GcnetTypeError, RewriteError
 from gcnet.rewrites.simplification.one_map import added
 from gcnet.surgery.probe import tensors_in
+from gcnet.surgery.watching import watching
 
 HELD_OUT = 4  # of so many images one is held out
 FLOOR = 1e-4  # a contribution that varies by less than this share of itself counts as varying by that
@@ -84,20 +85,15 @@ def _moved(images: Tensor, like: Tensor) -> Tensor:
 
 def watch(model: nn.Module, inputs: Iterable[Any], blocks: Iterable[nn.Module], see: See) -> None:
     """Run the model on each input without gradients, and call `see(block, x)` for each map that reaches a block."""
-    handles = []
 
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def note(_: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         x = args[0] if args else next(iter(kwargs.values()))
         if len(x):
-            see(module, x)
+            see(block, x)
 
-    try:
-        handles = [block.register_forward_pre_hook(note, with_kwargs=True) for block in blocks]
+    with watching({str(index): block for index, block in enumerate(blocks)}, note):
         for images in inputs:
             run(model, images)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def run(model: nn.Module, images: Any, *, grad: bool = False) -> Any:

@@ -7,18 +7,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from gcnet.errors import GcnetError
 
 _SMALLEST_SIDE = 16  # pixels; of the boxes
 _ROI_HEAD = re.compile(r"roi_heads\.(?:stages\.\d+\.)?(box|mask|keypoint)_")
-PARTS = ("fpn", "rpn", "box head", "mask head", "keypoint head", "head")
-
-
-def is_detector(model: nn.Module) -> bool:
-    """Whether a model has torchvision's frame of a detector, which takes a list of images."""
-    return any(isinstance(module, GeneralizedRCNNTransform) for module in model.children())
 
 
 def detector_part(name: str) -> str | None:
