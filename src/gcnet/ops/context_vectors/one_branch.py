@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
 from gcnet.ops.context_vectors.choice import context_vectors
 from gcnet.ops.context_vectors.reference import ACTIVATIONS, Branch
@@ -57,13 +58,13 @@ def pooled_transform(
     """
     check_map(h, name="h")
     if activation is not None and activation not in ACTIVATIONS:
-        raise ValueError(f"activation={activation!r} is unknown; use one of {', '.join(ACTIVATIONS)} or None")
+        raise GcnetError(f"activation={activation!r} is unknown; use one of {', '.join(ACTIVATIONS)} or None")
     if reduce_weight is None:
         for name, value in (("reduce_bias", reduce_bias), ("norm_weight", norm_weight), ("norm_bias", norm_bias)):
             if value is not None:
-                raise ValueError(f"{name} is given, but reduce_weight is None; leave both out or give both")
+                raise GcnetError(f"{name} is given, but reduce_weight is None; leave both out or give both")
     elif norm_weight is None and norm_bias is not None:
-        raise ValueError("norm_bias is given, but norm_weight is None; give ones if the norm has no factors")
+        raise GcnetError("norm_bias is given, but norm_weight is None; give ones if the norm has no factors")
     K, H = h.shape[1], 0 if reduce_weight is None else reduce_weight.shape[0]
     _expect("key", key, (K,), h)
     _expect("reduce_weight", reduce_weight, (H, K), h)
@@ -77,4 +78,4 @@ def pooled_transform(
 
 def _expect(name: str, tensor: Tensor | None, shape: tuple[int, ...], h: Tensor) -> None:
     if tensor is not None and tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape} for h {tuple(h.shape)}")
+        raise GcnetError(f"{name} has shape {tuple(tensor.shape)}; expected {shape} for h {tuple(h.shape)}")
