@@ -8,15 +8,18 @@ import rich.table
 from rich.console import Console
 
 from gcnet.analysis.comparison import Comparison, Row, findings, run_table
-from gcnet.files.atomic import write_atomically
+from gcnet.files.atomic import write_atomically, write_text
 from gcnet.report.page import Figure, Section, Table, write_page
 from gcnet.report.paper import paper_lead, paper_section, paper_sources, paper_table
 from gcnet.report.plots import accuracy_plot, draw, time_plot
-from gcnet.report.texts import cell, gain, milliseconds, percent, ratio, scaled
+from gcnet.report.texts import cell, gain, milliseconds, percent, ratio, scaled, to_csv
+from gcnet.version import hardware, versions
 
 
 def save_report(comparison: Comparison) -> None:
-    """Write `accuracy.png`, `time.png` and `report.html` into the comparison's folder."""
+    """Write the tables, `accuracy.png`, `time.png` and `report.html` into the comparison's folder."""
+    for name, rows in (("comparison.csv", comparison.table), ("runs.csv", run_table(comparison))):
+        write_text(comparison.folder / name, to_csv(rows))
     figures = comparison_figures(comparison)
     for name, figure in zip(("accuracy.png", "time.png"), figures, strict=True):
         write_atomically(comparison.folder / name, lambda file, png=figure.light: file.write(png))
@@ -92,8 +95,6 @@ def comparison_figures(comparison: Comparison) -> list[Figure]:
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """Where, with what and how it was measured."""
-    from gcnet.version import hardware, versions
-
     settings, machine = comparison.settings, hardware()
     model, how = settings.model, settings.optimisation
     where = ", ".join(machine["gpus"]) or f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores"

@@ -16,6 +16,7 @@ from gcnet.surgery.eager import check_model
 from gcnet.surgery.globs import match_modules
 from gcnet.surgery.places import Place, attach, is_called, output_of
 from gcnet.surgery.probe import example_input, is_channels_last, probe
+from gcnet.surgery.units import with_slots
 
 BuildBlock = Callable[[int], nn.Module]
 POSITIONS = ("after_1x1", "after_add", *families.INNER)
@@ -94,6 +95,7 @@ def insert(
                 f"{'' if where else f', the default of {block!r},'} between two; give where='all', 'last' or indices"
             )
         places = _places_in_stages(found, chosen, units, position or "after_1x1")
+    result = with_slots(result, [place.host for place in places if place.side == "slot"])
     for place in places:
         assert place.channels is not None
         attach(result, place, _like(result, place, build(place.channels)))

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from gcnet.errors import GcnetError
-from gcnet.ops.attention_pool import kernels
-from gcnet.ops.attention_pool.fused import attention_pool_fused
-from gcnet.ops.attention_pool.reference import attention_pool_reference as attention_pool_reference
+from gcnet.ops.attention_pooling import kernels
+from gcnet.ops.attention_pooling.fused import attention_pool_fused
+from gcnet.ops.attention_pooling.fused import pool_by_logits as pool_by_logits
+from gcnet.ops.attention_pooling.reference import attention_pool_reference as attention_pool_reference
 from gcnet.ops.checks import check_map
 
 

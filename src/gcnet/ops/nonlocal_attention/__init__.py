@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from gcnet.errors import GcnetError
-from gcnet.ops.nonlocal_attend.associative import associative_attend
-from gcnet.ops.nonlocal_attend.reference import nonlocal_attend_reference as nonlocal_attend_reference
-from gcnet.ops.nonlocal_attend.reference import pairwise_weights as pairwise_weights
-from gcnet.ops.nonlocal_attend.softmax import softmax_attend
-from gcnet.ops.nonlocal_attend.sorted_prefix import concatenation_attend
+from gcnet.ops.nonlocal_attention.associative import associative_attend
+from gcnet.ops.nonlocal_attention.reference import nonlocal_attend_reference as nonlocal_attend_reference
+from gcnet.ops.nonlocal_attention.reference import pairwise_weights as pairwise_weights
+from gcnet.ops.nonlocal_attention.softmax import softmax_attend
+from gcnet.ops.nonlocal_attention.sorted_prefix import concatenation_attend
 
 Pairwise = Literal["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
 PAIRWISE: tuple[str, ...] = get_args(Pairwise)

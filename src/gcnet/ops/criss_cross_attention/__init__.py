@@ -4,8 +4,8 @@ from torch import Tensor
 
 from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
-from gcnet.ops.criss_cross.fused import criss_cross_fused
-from gcnet.ops.criss_cross.reference import criss_cross_reference as criss_cross_reference
+from gcnet.ops.criss_cross_attention.fused import criss_cross_fused
+from gcnet.ops.criss_cross_attention.reference import criss_cross_reference as criss_cross_reference
 
 
 def criss_cross(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

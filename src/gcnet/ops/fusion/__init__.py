@@ -5,8 +5,8 @@ from torch import Tensor
 
 from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
-from gcnet.ops.fuse import kernels
-from gcnet.ops.fuse.reference import fuse_reference as fuse_reference
+from gcnet.ops.fusion import kernels
+from gcnet.ops.fusion.reference import fuse_reference as fuse_reference
 
 
 def fuse(

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from gcnet.errors import GcnetError
-from gcnet.ops.relative_attend.augmented import relative_attend_augmented
-from gcnet.ops.relative_attend.reference import relative_attend_reference as relative_attend_reference
+from gcnet.ops.relative_attention.augmented import relative_attend_augmented
+from gcnet.ops.relative_attention.reference import relative_attend_reference as relative_attend_reference
 
 
 def relative_attend(
