@@ -253,9 +253,9 @@ def test_detectors_are_compared_by_their_average_precision(tmp_path):
 
 
 def test_missing_drawing_packages_are_said_before_training(tmp_path, monkeypatch, trainings):
-    from gcnet.report import packages
+    from gcnet.report import page
 
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'matplotlib and jinja2 .* pip install "gcnet\[report\]"'):
         compare(scenes(tmp_path), seeds=1, **QUICK)
     assert trainings["train"] == []

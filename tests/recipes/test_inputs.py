@@ -9,6 +9,7 @@ from gcnet.errors import RunError, SettingsError, UsageError
 from gcnet.recipes import profile
 from gcnet.recipes.inputs import checkpoint_to_write, device_of, file_to_write, find_images, model_of, stored_model
 from gcnet.surgery import record
+from gcnet.tasks.parts import BlockSettings
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,8 @@ def test_a_model_is_a_file_that_load_checkpoint_opens_a_run_or_a_name(plain, tmp
     gcnet.save_checkpoint(gcnet.create_model("timm/test_resnet", num_classes=2), tmp_path / "model.safetensors")
     for source, classes in ((plain, 3), (tmp_path, 2), ("timm/test_resnet", 1000), ("scenes", 6)):
         assert record.architecture(model_of(source))["num_classes"] == classes
-    assert gcnet.inserted(model_of("timm/test_resnet", block="gc", stages=["c5"], reduction=4))
+    put_in = BlockSettings(name="gc", stages=("c5",), options={"reduction": 4})
+    assert gcnet.inserted(model_of("timm/test_resnet", block=put_in))
     model = torch.nn.Identity()
     assert stored_model(model) is model
 
@@ -38,8 +40,8 @@ def test_profile_opens_a_plain_file_of_tensors(plain):
     ("source", "options", "kind", "said"),
     [
         ("PLAIN", {"weights": "imagenet"}, SettingsError, "has its own; leave it out"),
-        ("PLAIN", {"block": "gc"}, UsageError, "says itself which blocks it has"),
-        ("resnet18", {"stages": ["c4"], "at": "x"}, UsageError, "stages, at given without block: name the block"),
+        ("PLAIN", {"block": BlockSettings(name="gc")}, UsageError, "says itself which blocks it has"),
+        ("resnet18", {"block": BlockSettings(stages=("c4",))}, UsageError, "name the block that this says where"),
         ("EMPTY", {}, RunError, r"holds no finished run \(there is no file model.safetensors\)"),
         ("gone.bin", {}, FileNotFoundError, "there is no file gone.bin"),
         ("gone", {}, ValueError, "is no model that gcnet or torchvision knows"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -57,9 +57,7 @@ def profile(
         raise typer.BadParameter(
             f"{input!r} is not channels, height and width, such as 3,800,1280", param_hint="--input"
         )
-    options: dict[str, Any] = named_values(option or [])
-    named = {"stages": None if stages is None else split(stages), "reduction": reduction, "at": at, "where": where}
-    options |= {name: value for name, value in (named | {"position": position}).items() if value is not None}
+    options = named_values(option or []) | ({} if reduction is None else {"reduction": reduction})
 
     from gcnet.recipes.profiling import profile as run
 
@@ -68,9 +66,13 @@ def profile(
         input_size=size,
         batch=batch,
         block=block,
+        stages=None if stages is None else split(stages),
+        at=at,
+        where=where,
+        position=position,
+        block_options=options,
         rounds=rounds,
         device=device,
         channels_last=channels_last,
-        **options,
     )
     show(found, json, width=120)

@@ -25,7 +25,7 @@ from gcnet.recipes.run.evaluation import evaluate
 from gcnet.recipes.run.training import prepare, train
 from gcnet.recipes.variants import NONE, Variant, make_variants
 from gcnet.report.comparison import save_report
-from gcnet.report.packages import require_report
+from gcnet.report.page import require_report
 from gcnet.tasks.settings import Settings
 from gcnet.tasks.table import spec
 

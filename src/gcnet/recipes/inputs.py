@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +18,7 @@ from gcnet.data.images import EXTENSIONS
 from gcnet.errors import RunError, SettingsError, UsageError
 from gcnet.models import create_model
 from gcnet.models.detection import is_detector
+from gcnet.tasks.parts import BlockSettings
 from gcnet.tasks.settings import from_json
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")  # of files; what ends so and is not there is no name
@@ -40,14 +40,12 @@ def stored_model(source: str | Path | nn.Module) -> nn.Module:
     return source if isinstance(source, nn.Module) else load_checkpoint(weights_of(source)).model
 
 
-def model_of(
-    source: str | Path, *, weights: str | Path | None = None, block: str | None = None, **options: Any
-) -> nn.Module:
+def model_of(source: str | Path, *, weights: str | Path | None = None, block: BlockSettings | None = None) -> nn.Module:
     """The model of a run, of a file or of a name.
 
     Args:
         source: what is there is a folder or a file; all else is a name.
-        weights, block, **options: of `gcnet.create_model`, for a name only.
+        weights, block: as in `gcnet.create_model`, for a name only.
 
     Raises:
         SettingsError, UsageError: weights or a block for a model that has its own, places for no block.
@@ -55,15 +53,17 @@ def model_of(
         GcnetError: a name that is unknown, options that do not fit.
     """
     path, name = Path(source), str(source)
-    if block is None and options:
-        raise UsageError(f"{', '.join(options)} given without block: name the block that this says how to put in")
+    block = block or BlockSettings()
+    if block.name is None and block != BlockSettings():
+        raise UsageError("block=None: name the block that this says where and how to put in")
     if path.exists() or path.suffix in _SUFFIXES:
         if weights is not None:
             raise SettingsError(f"weights={str(weights)!r}: {path} has its own; leave it out")
-        if block is not None:
-            raise UsageError(f"block={block!r}: {path} says itself which blocks it has; leave it out")
+        if block.name is not None:
+            raise UsageError(f"block={block.name!r}: {path} says itself which blocks it has; leave it out")
         return stored_model(path)
-    return create_model(name, num_classes=_usual_classes(name), weights=weights, block=block, **options)
+    classes = _usual_classes(name)
+    return create_model(name, num_classes=classes, weights=weights, block=block.name, **block.places())
 
 
 def _usual_classes(name: str) -> int:

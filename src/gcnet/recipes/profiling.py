@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gcnet.recipes.inputs import device_of, model_of
 from gcnet.report.profile import Profile
 from gcnet.report.profile import profile as profile_model
 from gcnet.surgery import record
+from gcnet.tasks.parts import BlockSettings
 
 
 def profile(
@@ -22,10 +23,14 @@ def profile(
     input_size: Sequence[int] | None = None,
     batch: int = 1,
     block: str | None = None,
+    stages: Sequence[str] | None = None,
+    at: str | None = None,
+    where: str | int | Sequence[int] | None = None,
+    position: str | None = None,
+    block_options: Mapping[str, Any] | None = None,
     rounds: int = 20,
     device: str | None = None,
     channels_last: bool = False,
-    **options: Any,
 ) -> Profile:
     """What one pass of a model costs; see `gcnet.profile`.
 
@@ -34,11 +39,11 @@ def profile(
         input_size: channels, height and width; None for what the model expects, of a detector a landscape of its
             shorter side.
         batch: images in the pass.
-        block: for a model given by name, the block that is put in.
+        block, stages, at, where, position, block_options: for a model given by name, the block that is put in, and
+            where; as in `Settings`.
         rounds: how often each model is timed; 0 leaves the latency out.
         device: "cpu" or "cuda"; None for the GPU if there is one.
         channels_last: time the model in this memory format.
-        **options: stages, at, where, position of `gcnet.insert`, and the options of the block.
 
     Raises:
         UsageError: places without a block, a block for a model that has its own, a device that is not there.
@@ -47,7 +52,15 @@ def profile(
     """
     place = device_of(device)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    built = model_of(model, block=block, **options)
+    put_in = BlockSettings(
+        name=block,
+        stages=None if stages is None else tuple(stages),
+        at=at,
+        where=where if where is None or isinstance(where, str | int) else tuple(where),
+        position=position,
+        options=block_options or {},
+    )
+    built = model_of(model, block=put_in)
     built = built.to(place, memory_format=layout)  # type: ignore[call-overload]
     return profile_model(built, (batch, *(input_size or _expected_size(built))), rounds=rounds)
 

@@ -1,8 +1,13 @@
-"""What rich shows on a terminal, as text."""
+"""What rich shows on a terminal, and the same as text."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 
 def as_text(figures: Any, width: int) -> str:
@@ -11,3 +16,22 @@ def as_text(figures: Any, width: int) -> str:
     with console.capture() as capture:
         console.print(figures)
     return capture.get()
+
+
+def plain_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), wrap: bool = False
+) -> Table:
+    """A table without lines; cells are text whatever they hold, since a module's name is no markup.
+
+    Args:
+        columns: the headings.
+        rows: the cells.
+        left: numbers of the columns that stand at the left; the others stand at the right.
+        wrap: whether all columns but the first may be broken where the terminal is narrow.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index in left else "right", no_wrap=index == 0 or not wrap)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
