@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from gcnet.blocks.catalogue import CATALOGUE as BLOCKS
-from gcnet.errors import GcnetError, GcnetTypeError
+from gcnet.errors import GcnetTypeError, whole
 from gcnet.models.catalogue import build
-from gcnet.models.detection import create_detector, is_detector
-from gcnet.models.detection.create import backbone_name
+from gcnet.models.detection.names import backbone_name, is_detector
 from gcnet.models.preprocessing import default_preprocessing
 from gcnet.models.weights import has_package, load_imagenet, load_imagenet_backbone, load_weights
 from gcnet.rewrites import deform as make_deformable
@@ -21,7 +21,6 @@ from gcnet.rewrites import insert
 from gcnet.surgery import record
 from gcnet.surgery.probe import example_input
 
-_DETECTOR_OPTIONS = frozenset(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
 _TASKS = {"scenes": "scenes"}  # the others' is "classify"; detectors note their own
 
 
@@ -60,18 +59,17 @@ def create_model(
         >>> len(gcnet.inserted(model))
         2
     """
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise GcnetError(f"num_classes={num_classes!r}: allowed are whole numbers from 1")
-    for_detector = {key: options.pop(key) for key in _DETECTOR_OPTIONS & options.keys()} if is_detector(name) else {}
+    whole("num_classes", num_classes)
+    detector = _detector_builder(name, num_classes, options) if is_detector(name) else None
     if block is None and (stages is not None or options):
         given = [*(["stages"] if stages is not None else []), *options]
         raise GcnetTypeError(f"{', '.join(given)} given without block=...: these say where and how to put a block")
-    if is_detector(name):
-        model: nn.Module = create_detector(name, num_classes=num_classes, **for_detector)
+    if detector is None:
+        model = _classifier(name, num_classes, imagenet=weights == "imagenet")
+    else:
+        model = detector()
         if weights == "imagenet":
             load_imagenet_backbone(model, backbone_name(name))
-    else:
-        model = _classifier(name, num_classes, imagenet=weights == "imagenet")
     if deform is not None:
         model = make_deformable(model, stages=deform)
     if block is not None:
@@ -82,6 +80,14 @@ def create_model(
     if weights is not None and weights != "imagenet":
         load_weights(model, weights)
     return model
+
+
+def _detector_builder(name: str, num_classes: int, options: dict[str, Any]) -> Callable[[], nn.Module]:
+    """What builds the detector; its own options are taken out of the others."""
+    from gcnet.models.detection.create import create_detector  # here, since it imports torchvision
+
+    own = options.keys() & inspect.signature(create_detector).parameters.keys()
+    return partial(create_detector, name, num_classes=num_classes, **{key: options.pop(key) for key in own})
 
 
 def _classifier(name: str, num_classes: int, *, imagenet: bool) -> nn.Module:
