@@ -11,22 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import FrozenBatchNorm2d
 
 from gcnet import ops
 from gcnet.blocks import ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation
 from gcnet.blocks.context import open_gate, over_map
+from gcnet.surgery.labels import FROZEN_NORM, label
 from gcnet.surgery.places import has_hooks
 
 CONTEXT_BLOCKS = (ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation)
-_NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 def applies(conv: nn.Conv2d, norm: Any, block: Any) -> bool:
     """Whether the three can be one step: plain layers without hooks, the norm on running statistics."""
     return (
         type(block) in CONTEXT_BLOCKS
-        and type(norm) in _NORMS
+        and (type(norm) is nn.BatchNorm2d or label(type(norm)) == FROZEN_NORM)
         and type(conv) is nn.Conv2d
         and not (norm.training and type(norm) is nn.BatchNorm2d)
         and norm.running_mean is not None
