@@ -99,7 +99,7 @@ def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
             _merge_norm(result, name, norm)
             behind[norm] = name
     for name, block in blocks.items():
-        if name in flow.layers:
+        if name in flow.layers and block.as_tensors() is not None:  # else a layer of it has to be called
             _refuse_tied(tied, name)
             _refuse_hooks(result, name)
             _merge_block(result, flow, behind, tied, name, block)
