@@ -120,9 +120,10 @@ def measure(case: Case, runs: Path) -> Row:
     settings = case.settings(runs)
     run = train(settings, resume=(settings.folder / "settings.json").exists(), progress=False)
     model = load_checkpoint(run.weights).model.eval()
-    source = open_scenes(settings.data, ("train", "test"))
+    source = open_scenes(settings.data.path, ("train", "test"))
     figures = figures_of(model, source, "test", task="scenes", settings=settings)
-    row: Row = {"case": str(case), **vars(case), "epochs": settings.epochs, "best_epoch": run.summary["best_epoch"]}
+    epochs, best_epoch = settings.optimisation.epochs, run.summary["best_epoch"]
+    row: Row = {"case": str(case), **vars(case), "epochs": epochs, "best_epoch": best_epoch}
     row |= {"accuracy": figures["balanced_accuracy"], "item_accuracy": figures["item_accuracy"]}
     mirrored = MIRRORED_ROWS.get(case.task, 0)
     if 0 < mirrored < GRID:

@@ -66,7 +66,7 @@ def trained(settings: Settings) -> nn.Module:
 
 
 def measure(settings: Settings, *, rounds: int, seconds: float) -> Row:
-    source = open_scenes(settings.data, ("train", "test"))
+    source = open_scenes(settings.data.path, ("train", "test"))
     return compare(trained(settings), source, settings, rounds=rounds, seconds=seconds)
 
 

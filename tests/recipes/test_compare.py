@@ -54,7 +54,7 @@ def trainings(monkeypatch):
 
     def counted_train(run, **options):
         if not (run.folder / "summary.json").exists():
-            seen["train"].append(run.name)
+            seen["train"].append(run.run.name)
         return train(run, **options)
 
     def counted_evaluate(folder, **options):
@@ -87,7 +87,7 @@ def test_the_same_seed_starts_the_same_model_in_every_variant(finished):
     runs = {row.label: scenes(folder, block=None if row.label == "none" else row.label) for row in found.rows}
     states = {}
     for label, run in runs.items():
-        torch.manual_seed(run.seed)
+        torch.manual_seed(run.run.seed)
         states[label] = prepare(run)[0].state_dict()
     assert all(torch.equal(value, states["gc"][key]) for key, value in states["none"].items())
 
@@ -146,7 +146,7 @@ def test_a_run_that_fails_does_not_take_the_others_along(copied, monkeypatch):
     train = compare_module.train
 
     def broken(run, **options):
-        if run.name == "c/gc/seed0":
+        if run.run.name == "c/gc/seed0":
             raise RuntimeError("the loss <b>exploded</b>")
         return train(run, **options)
 

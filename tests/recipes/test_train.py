@@ -321,7 +321,7 @@ def test_scenes_train_by_the_same_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"task": "detectify"}, "task='detectify': allowed are 'classify', 'detect', 'segment', 'scenes'"),
+        ({"task": "detectify"}, "task='detectify': allowed are 'classify', 'detect', 'instances', 'scenes'"),
         ({"epochs": 0}, "epochs=0: allowed are whole numbers from 1"),
         ({"seed": True}, "seed=True: allowed are whole numbers from 0"),
         ({"lr": 0.0}, "lr=0.0: allowed are numbers above 0"),

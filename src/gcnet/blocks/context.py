@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gcnet import ops
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
+from gcnet.errors import GcnetError
 from gcnet.ops import lean
 from gcnet.ops.checks import check_map
 
@@ -86,7 +87,7 @@ class ContextBlock(nn.Module):
         check_choice("activation", activation, (*ACTIVATIONS, None))
         check_choice("gate", gate, get_args(Gate))
         if hidden is not None and transform == "linear":
-            raise ValueError(
+            raise GcnetError(
                 f"hidden={hidden} does not go with transform='linear', which has no hidden layer; leave it out"
             )
         self.channels, self.pool, self.fusion, self.gate = channels, pool, fusion, gate

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gcnet import ops
 from gcnet.blocks.nonlocal_block import as_map, positions
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
 
 
@@ -55,7 +56,7 @@ class DisentangledNonLocal(nn.Module):
         check_channels(channels)
         hidden = hidden_channels(channels, None, reduction)
         if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature={temperature!r} is not allowed; use a number above 0")
+            raise GcnetError(f"temperature={temperature!r} is not allowed; use a number above 0")
         check_choice("norm", norm, ("batch", None))
         self.channels = channels
         self.scale = 1 / (hidden**0.5 * temperature)

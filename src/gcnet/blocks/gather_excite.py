@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from gcnet.blocks.gated import Gated
 from gcnet.blocks.options import check_channels, check_count, hidden_channels
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
 
 
@@ -94,9 +95,9 @@ class GatherExcite(Gated):
     ) -> None:
         check_channels(channels)
         if check_count("extent", extent, minimum=0) == 1 or extent & (extent - 1):
-            raise ValueError(f"extent={extent} is not allowed; use 0 (all positions) or a power of two: 2, 4, 8, ...")
+            raise GcnetError(f"extent={extent} is not allowed; use 0 (all positions) or a power of two: 2, 4, 8, ...")
         if learned and extent == 0:
-            raise ValueError("learned=True needs an extent (2, 4, 8, ...); with extent=0 use learned=False")
+            raise GcnetError("learned=True needs an extent (2, 4, 8, ...); with extent=0 use learned=False")
         block = GatherExciteGate(channels, extent=extent, learned=learned, reduction=reduction)
         super().__init__(block.to(device=device, dtype=dtype), device=device, dtype=dtype)
         self.channels = channels

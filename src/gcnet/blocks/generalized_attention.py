@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gcnet import ops
 from gcnet.blocks.nonlocal_block import as_map, positions
 from gcnet.blocks.options import check_channels, check_count
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
 from gcnet.ops.precision import accumulate_dtype, without_autocast
 
@@ -65,9 +66,9 @@ class GeneralizedAttention(nn.Module):
         super().__init__()
         check_channels(channels)
         if not isinstance(terms, str) or len(terms) != 4 or set(terms) - set("01") or "1" not in terms:
-            raise ValueError(f"terms={terms!r} is not allowed; give four digits of 0 and 1, at least one 1: '1111'")
+            raise GcnetError(f"terms={terms!r} is not allowed; give four digits of 0 and 1, at least one 1: '1111'")
         if check_count("heads", heads) > channels:
-            raise ValueError(
+            raise GcnetError(
                 f"heads={heads} leaves no channel for a head at channels={channels}; use at most {channels}"
             )
         pairs, relative, saliency, place = (digit == "1" for digit in terms)
@@ -75,13 +76,13 @@ class GeneralizedAttention(nn.Module):
         self.kv_stride = check_count("kv_stride", kv_stride)
         positional = relative or place
         if position_channels is not None and not positional:
-            raise ValueError(
+            raise GcnetError(
                 f"position_channels={position_channels} does not go with terms={terms!r}, which have no position; "
                 "leave it out"
             )
         features = max(4, channels // 4 * 4) if position_channels is None else position_channels
         if check_count("position_channels", features) % 4:
-            raise ValueError(f"position_channels={features} is no multiple of 4: a sine and a cosine for two axes")
+            raise GcnetError(f"position_channels={features} is no multiple of 4: a sine and a cosine for two axes")
         hidden = channels // heads * heads
 
         def layer(inputs: int, outputs: int, bias: bool = False) -> nn.Linear:

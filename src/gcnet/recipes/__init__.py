@@ -1,5 +1,5 @@
-"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`, `demo`, `fold`, `simplify`, `export`;
-each is also a command. They load on first use, so that `gcnet --help` does not wait for torch.
+"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`, `demo`, `analyze`, `profile`, `fold`,
+`simplify`, `export`, `convert`; each is also a command. They load on first use: `gcnet --help` does not wait for torch.
 """
 
 from importlib import import_module
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gcnet.recipes.exporting import export as export
     from gcnet.recipes.folding import fold as fold
     from gcnet.recipes.prediction import predict as predict
+    from gcnet.recipes.profiling import profile as profile
     from gcnet.recipes.run.folder import Run as Run
     from gcnet.recipes.simplification import simplify as simplify
     from gcnet.recipes.training import train as train
@@ -30,6 +31,7 @@ _WHERE = {
     "export": "gcnet.recipes.exporting",
     "fold": "gcnet.recipes.folding",
     "predict": "gcnet.recipes.prediction",
+    "profile": "gcnet.recipes.profiling",
     "simplify": "gcnet.recipes.simplification",
     "train": "gcnet.recipes.training",
 }

@@ -20,6 +20,7 @@ from gcnet.data.classification.folders import load_classification
 from gcnet.data.source import Source, open_images, open_scenes
 from gcnet.errors import RunError, SettingsError
 from gcnet.files.atomic import write_text
+from gcnet.recipes.inputs import device_of, weights_of
 from gcnet.scenes.task import SceneMetrics
 from gcnet.surgery import record
 from gcnet.tasks import TASKS
@@ -63,7 +64,7 @@ def evaluate(
     weights = weights_of(path)
     if path.is_dir() and settings is None:
         settings = from_json(path / "settings.json")
-    data = data if data is not None else settings.data if settings is not None else None
+    data = data if data is not None else settings.data.path if settings is not None else None
     if data is None:
         raise SettingsError(f"data=None: {path} is a file of weights, which does not say what data to use; give data")
     model = load_checkpoint(weights).model
@@ -94,19 +95,9 @@ def _evaluate_detector(
     source = open_for(model, data, strict=strict)
     if split not in source.datasets:
         raise RunError(f"split={split!r}: {data} has only {', '.join(source.datasets)}")
-    batch_size, workers = (settings.batch_size, settings.workers) if settings is not None else (1, 0)
+    batch_size, workers = (settings.data.batch_size, settings.data.workers) if settings is not None else (1, 0)
     figures = measure_detector(model, source, split, batch_size=batch_size, workers=workers, progress=progress)
     return {"data": data, "split": split, **figures}
-
-
-def weights_of(path: Path) -> Path:
-    """The file of weights itself, or the one in the folder of a finished run."""
-    if not path.is_dir():
-        return path
-    if not (path / "model.safetensors").exists():
-        hint = f"; finish it by `gcnet train --resume {path}`" if (path / "settings.json").exists() else ""
-        raise RunError(f"{path} holds no finished run (no model.safetensors){hint}")
-    return path / "model.safetensors"
 
 
 @torch.inference_mode()
@@ -114,13 +105,13 @@ def measure(
     model: nn.Module, source: Source, split: str, *, task: str, settings: Settings, progress: bool = False
 ) -> dict[str, Any]:
     """The task's figures of a model on one part of the data."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    device = device_of()
+    layout = torch.channels_last if settings.run.channels_last else torch.contiguous_format
     model = model.eval().to(device, memory_format=layout)  # type: ignore[call-overload]
     metrics: Metrics = (SceneMetrics() if task == "scenes" else ClassifyMetrics(len(source.classes))).to(device)
     skipped: dict[str, str] = {}
     images = 0
-    loader = eval_loader(source, split, batch_size=settings.batch_size, workers=settings.workers)
+    loader = eval_loader(source, split, batch_size=settings.data.batch_size, workers=settings.data.workers)
     for batch in _shown(loader, f"evaluating on {split}", progress):
         if task == "classify":
             skipped |= {str(source.names[split][index]): reason for index, reason in batch.errors}
@@ -134,7 +125,7 @@ def measure(
         metrics.update(outputs, moved, TASKS[task].module.plain_loss(outputs, moved))
     figures = metrics.compute()
     if not figures:
-        raise RunError(f"none of the {len(skipped)} images in {split} of {settings.data} can be read")
+        raise RunError(f"none of the {len(skipped)} images in {split} of {settings.data.path} can be read")
     if task == "classify":
         figures["per_class"] = [
             {"class": name, **row} for name, row in zip(source.classes, figures["per_class"], strict=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -17,12 +16,11 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from gcnet.analysis.grids import picture_of
-from gcnet.checkpoints import load_checkpoint
 from gcnet.data.classification.transforms import eval_transform
-from gcnet.data.images import EXTENSIONS, read_image
+from gcnet.data.images import read_image
 from gcnet.errors import ImageError, SettingsError
 from gcnet.files.atomic import write_text
-from gcnet.recipes.evaluation import weights_of
+from gcnet.recipes.inputs import device_of, find_images, stored_model
 from gcnet.report.attention import NO_MAP, attention_maps, draw_attention, last_of_stages
 from gcnet.surgery import record
 from gcnet.tasks.detection.module import task_of
@@ -65,11 +63,11 @@ def predict(
         raise SettingsError(f"threshold={threshold!r}: allowed are scores from 0 to 1")
     if show_attention and out is None:
         raise SettingsError("show_attention=True draws pictures; say where they go by out")
-    model = load_checkpoint(weights_of(Path(weights))).model
+    model = stored_model(weights)
     if task_of(model) is not None:
         return predict_objects(
             model,
-            find_images([images] if isinstance(images, str | Path) else images),
+            find_images(images),
             classes=record.classes(model),
             out=None if out is None else Path(out),
             threshold=threshold,
@@ -79,8 +77,8 @@ def predict(
     preprocessing = getattr(model, "gcnet_preprocessing", None)
     if preprocessing is None:
         raise SettingsError(f"weights={str(weights)!r} is of a model that does not read photographs")
-    paths = find_images([images] if isinstance(images, str | Path) else images)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    paths = find_images(images)
+    device = device_of()
     model = model.to(device)
     transform = eval_transform(preprocessing)
     results: list[dict[str, Any]] = []
@@ -102,20 +100,6 @@ def predict(
     if out is not None:
         _write(Path(out), results)
     return results
-
-
-def find_images(places: Iterable[str | Path]) -> list[Path]:
-    """The files named, and all images in the folders named, each once."""
-    found: dict[Path, None] = {}
-    for place in map(Path, places):
-        if place.is_dir():
-            inside = [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
-            found |= dict.fromkeys(sorted(file for file in inside if file.suffix.lower() in EXTENSIONS))
-        else:
-            found[place] = None
-    if not found:
-        raise SettingsError("images: none given, and none in the folders given")
-    return list(found)
 
 
 @torch.inference_mode()

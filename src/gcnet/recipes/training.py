@@ -27,11 +27,11 @@ from gcnet.recipes.run import folder as folders
 from gcnet.recipes.run.folder import Run as Run
 from gcnet.scenes.task import SceneTask
 from gcnet.surgery import record
-from gcnet.tasks import TASKS, Optimisation, RunFiles, Setup, Task
+from gcnet.tasks import TASKS, RunFiles, Setup, Task
 from gcnet.tasks.checkpoint_io import AtomicCheckpointIO
 from gcnet.tasks.classification.module import ClassifyTask
 from gcnet.tasks.detection.module import DetectTask
-from gcnet.tasks.detection.prepare import prepare_detector
+from gcnet.tasks.detection.prepare import DETECTION, prepare_detector
 from gcnet.tasks.quiet import quiet_lightning
 from gcnet.tasks.run_data import RunData
 from gcnet.tasks.run_files import saved_state
@@ -39,7 +39,7 @@ from gcnet.tasks.settings import Settings
 
 
 def train(settings: Settings, *, resume: bool = False, progress: bool = True) -> Run:
-    """Train a model as the settings say, in the folder `settings.runs / settings.name`.
+    """Train a model as the settings say, in the folder `settings.folder`.
 
     On the CPU a run is repeatable to the last bit, and one that was interrupted and resumed ends with the weights of
     one that was not. Interrupted in the middle of an epoch (Ctrl-C, a bad loss, a full disk), it keeps the end of the
@@ -65,12 +65,12 @@ def train(settings: Settings, *, resume: bool = False, progress: bool = True) ->
     if resume:
         folders.check_resumable(folder, settings)
         finished = folders.read_summary(folder)
-        if finished.get("status") == "done" and finished.get("epochs") == settings.epochs:
+        if finished.get("status") == "done" and finished.get("epochs") == settings.optimisation.epochs:
             return Run(folder, finished)
     elif first:
         folders.check_new(folder)
     with quiet_lightning():
-        lightning.seed_everything(settings.seed, workers=True, verbose=False)
+        lightning.seed_everything(settings.run.seed, workers=True, verbose=False)
         model, source = prepare(settings)
         if resume:
             folders.check_data(folder, source.fingerprint)
@@ -93,76 +93,60 @@ def train(settings: Settings, *, resume: bool = False, progress: bool = True) ->
 
 def prepare(settings: Settings) -> tuple[nn.Module, Source]:
     """The model as it is before the first step, and the data, of a run."""
-    if settings.detects:
-        return prepare_detector(settings, _places(settings))
-    data = open_photographs(settings.data) if settings.task == "classify" else None
-    source = open_scenes(settings.data, ("train", "val")) if data is None else None
+    if settings.task in DETECTION:
+        return prepare_detector(settings, settings.block.places())
+    data = open_photographs(settings.data.path) if settings.task == "classify" else None
+    source = open_scenes(settings.data.path, ("train", "val")) if data is None else None
     classes = data.classes if data is not None else source.classes if source is not None else ()
     model = create_model(
-        settings.model,
+        settings.model.name,
         num_classes=len(classes),
-        weights=settings.weights,
-        block=settings.block,
-        stages=settings.stages,
-        **_places(settings),
+        weights=settings.model.weights,
+        block=settings.block.name,
+        stages=settings.block.stages,
+        **settings.block.places(),
     )
-    if (settings.model == "scenes") != (settings.task == "scenes"):
-        raise SettingsError(f"model={settings.model!r} does not fit task={settings.task!r}: scenes go with scenes")
+    if (settings.model.name == "scenes") != (settings.task == "scenes"):
+        raise SettingsError(f"model={settings.model.name!r} does not fit task={settings.task!r}: scenes go with scenes")
     preprocessing = record.preprocessing(model)
-    if preprocessing and settings.image_size:
-        preprocessing = at_size(preprocessing, settings.image_size)
+    if preprocessing and settings.data.image_size:
+        preprocessing = at_size(preprocessing, settings.data.image_size)
         record.set_preprocessing(model, preprocessing)
     if data is not None:
-        source = open_images(data, preprocessing, cache=settings.cache, seed=settings.seed)
-        if settings.cache and settings.workers:
+        source = open_images(data, preprocessing, cache=settings.data.cache, seed=settings.run.seed)
+        if settings.data.cache and settings.data.workers:
             source.fill_caches()
     assert source is not None
     record.set_classes(model, list(source.classes))
     return model, source
 
 
-def _places(settings: Settings) -> dict[str, Any]:
-    """The arguments of `insert` that were set; "0,2" of `where` becomes indices."""
-    where: Any = settings.where
-    if isinstance(where, str) and where.replace(",", "").isdigit():
-        where = tuple(int(index) for index in where.split(",") if index)
-    given = {"at": settings.at, "where": where, "position": settings.position}
-    return {name: value for name, value in given.items() if value is not None} | dict(settings.block_options)
-
-
 def _task(settings: Settings, model: nn.Module, source: Source) -> Task:
-    optimisation = Optimisation(
-        optimizer=settings.optimizer,
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-        block_lr=settings.block_lr,
-        schedule=settings.schedule,
-        warmup_epochs=settings.warmup_epochs,
-        warmup_steps=settings.warmup_steps,
-        clip_norm=settings.clip_norm,
-    )
     setup = Setup(
-        names=source.names, optimisation=optimisation, seed=settings.seed, channels_last=settings.channels_last
+        names=source.names,
+        optimisation=settings.optimisation,
+        seed=settings.run.seed,
+        channels_last=settings.run.channels_last,
     )
     if settings.task == "scenes":
         return SceneTask(model, setup)
-    if settings.detects:
+    if settings.task in DETECTION:
         truth = source.truth.get("val", {"images": [], "annotations": [], "categories": []})
-        return DetectTask(model, setup, truth=truth, masks=settings.task == "segment")
+        return DetectTask(model, setup, truth=truth, masks=settings.task == "instances")
     return ClassifyTask(
         model,
         setup,
         num_classes=len(source.classes),
-        label_smoothing=settings.label_smoothing,
-        mixup=settings.mixup,
+        label_smoothing=settings.own.label_smoothing,
+        mixup=settings.own.mixup,
     )
 
 
 def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> None:
     folder = settings.folder
-    callbacks: list[Callback] = [RunFiles(folder, TASKS[settings.task].metric, settings.save_every)]
-    if settings.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=settings.ema))
+    callbacks: list[Callback] = [RunFiles(folder, TASKS[settings.task].metric, settings.run.save_every)]
+    if settings.optimisation.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.optimisation.ema))
     shown = progress and sys.stdout.isatty()
     if shown:
         callbacks.append(RichProgressBar())
@@ -171,15 +155,15 @@ def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> N
     try:
         trainer = lightning.Trainer(
             accelerator="auto",
-            devices=settings.devices,
-            num_nodes=settings.nodes,
+            devices=settings.run.devices,
+            num_nodes=settings.run.nodes,
             strategy=_strategy(settings),
-            accumulate_grad_batches=settings.accumulate,
-            max_epochs=settings.epochs,
-            precision=settings.precision,
+            accumulate_grad_batches=settings.optimisation.accumulate,
+            max_epochs=settings.optimisation.epochs,
+            precision=settings.run.precision,
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
-            gradient_clip_val=settings.clip_norm or None,
+            gradient_clip_val=settings.optimisation.clip_norm or None,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             logger=False,
@@ -196,10 +180,10 @@ def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> N
     except SystemExit as stop:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from stop
     except MisconfigurationException as error:  # such as more devices than there are
-        raise RunError(f"devices={settings.devices}, precision={settings.precision!r}: {error}") from error
+        raise RunError(f"devices={settings.run.devices}, precision={settings.run.precision!r}: {error}") from error
     except torch.multiprocessing.ProcessRaisedException as error:
         raise RunError(
-            f"one of the {settings.devices} processes failed: {str(error).strip().splitlines()[-1]}"
+            f"one of the {settings.run.devices} processes failed: {str(error).strip().splitlines()[-1]}"
         ) from error
     finally:
         if handler is not None:
@@ -208,13 +192,14 @@ def _fit(settings: Settings, task: Task, source: Source, *, progress: bool) -> N
 
 def _strategy(settings: Settings) -> str:
     """How processes are started: by us, or by torchrun or SLURM, which have done so already."""
+    run = settings.run
     started = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
-    if settings.nodes > 1 and not started:
+    if run.nodes > 1 and not started:
         raise SettingsError(
-            f"nodes={settings.nodes}: several machines are started by torchrun or SLURM, a process for each device: "
-            f"torchrun --nnodes {settings.nodes} --nproc-per-node {settings.devices} --no-python gcnet train ..."
+            f"nodes={run.nodes}: several machines are started by torchrun or SLURM, a process for each device: "
+            f"torchrun --nnodes {run.nodes} --nproc-per-node {run.devices} --no-python gcnet train ..."
         )
-    if settings.devices * settings.nodes == 1:
+    if run.devices * run.nodes == 1:
         return "auto"
     return "ddp" if started else "ddp_spawn"
 

@@ -12,6 +12,7 @@ from gcnet.analysis.published import AXES, ONE, Published, Row
 from gcnet.analysis.published import NONE as PAPER_NONE
 from gcnet.blocks.catalogue import block_options, list_blocks
 from gcnet.errors import GcnetError
+from gcnet.tasks.parts import BlockSettings
 from gcnet.tasks.settings import Settings
 
 BLOCKS = (NONE, "se", "snl", "gc", "nl")  # compared where nothing else is asked for
@@ -81,7 +82,7 @@ def make_variants(
 
 def _varied(settings: Settings, axis: str) -> Settings:
     """The settings with the block that the axis varies."""
-    block = settings.block if settings.block is not None or axis not in AXES else "gc"
+    block = settings.block.name if settings.block.name is not None or axis not in AXES else "gc"
     if block is None and (axis in _PLACES or any(axis in _options(name) for name in list_blocks())):
         raise GcnetError(f"axis={axis!r} varies how a block is put in; name it with block (such as block='gc')")
     options = _options(block) if block is not None else ()
@@ -104,8 +105,7 @@ def _options(block: str) -> tuple[str, ...]:
 def _with_block(settings: Settings, name: str) -> Variant:
     """The model with the block where the settings put it, or without any."""
     if name == NONE:
-        plain = replace(settings, block=None, stages=None, at=None, where=None, position=None, block_options={})
-        return Variant(NONE, NONE, plain)
+        return Variant(NONE, NONE, replace(settings, block=BlockSettings()))
     return Variant(name, _folder(name), replace(settings, block=name))
 
 
@@ -132,7 +132,7 @@ def _at_value(settings: Settings, axis: str, value: Any) -> Variant:
     elif axis in _PLACES:
         changed = replace(settings, **{axis: tuple(text.split("+")) if axis == "stages" else value})
     else:
-        changed = replace(settings, block_options={**settings.block_options, axis: value})
+        changed = replace(settings, block_options={**settings.block.options, axis: value})
     label = text if axis in _NAMED else f"{axis}={text}"
     return Variant(label, _folder(label), changed)
 
@@ -143,8 +143,8 @@ def _changed(settings: Settings, row: Row) -> Settings:
     if settings.task == "scenes":
         place = {"at": "spots.1"} if row.place == ONE else {}
         options.pop("subsample", None)  # its maps are of 4x4 cells, each of which counts
-    block = settings.block if row.block is None else row.block
-    return replace(settings, block=block, block_options={**settings.block_options, **options}, **place)
+    block = settings.block.name if row.block is None else row.block
+    return replace(settings, block=block, block_options={**settings.block.options, **options}, **place)
 
 
 def _published(variant: Variant, axis: str) -> Published | None:
@@ -158,10 +158,10 @@ def _published(variant: Variant, axis: str) -> Published | None:
     return row.published if _put_in(variant.settings) == _put_in(_changed(clean, row)) else None
 
 
-def _put_in(settings: Settings) -> tuple[Any, ...]:
+def _put_in(settings: Settings) -> BlockSettings:
     """The block and its place; the gate is left out: the paper's starts at a half, ours as the identity."""
-    options = {name: value for name, value in settings.block_options.items() if name != "gate"}
-    return settings.block, settings.stages, settings.at, settings.where, settings.position, options
+    options = {name: value for name, value in settings.block.options.items() if name != "gate"}
+    return replace(settings.block, options=options)
 
 
 def _folder(label: str) -> str:

@@ -1,6 +1,7 @@
 """`insert`: a model in, the same model with context blocks out, its outputs unchanged at the first step."""
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -46,7 +47,8 @@ def insert(
         at: Instead of stages: globs over module names (`*` inside one dotted segment, `**` across any); the block goes
             on each matched module's output.
         where: Which units of each stage: "all", "last", "before_last" (on the input of the stage's last unit) or
-            indices. None: the block's own default ("all"; for the quadratic blocks "before_last").
+            indices, also as text ("-1", "0,2"). None: the block's own default ("all"; for the quadratic blocks
+            "before_last").
         position: "after_1x1" (end of the residual branch, after its last norm and layer scale, before drop-path and
             addition) or "after_add" (on the sum; before the unit's last activation in ResNet, ByobNet and RegNet, on
             the unit's output elsewhere). None: "after_1x1". With `where="before_last"` both are the same place. In the
@@ -71,6 +73,7 @@ def insert(
     """
     check_model(model)
     build, default_stages, default_where = _builder(block, block_options)
+    where = _from_text(where)
     if at is not None:
         for name, value in (("stages", stages), ("where", where), ("position", position)):
             if value is not None:
@@ -169,6 +172,14 @@ def _places_in_stages(found: families.Stages, stages: tuple[str, ...], where: An
 
 def _described(found: families.Stages) -> str:
     return ", ".join(f"{stage} ({len(units)} units from {units[0].name})" for stage, units in found.items())
+
+
+def _from_text(where: Any) -> Any:
+    """The indices in a text such as "-1" or "0,2", as command lines and files of settings have them."""
+    if not isinstance(where, str) or not re.fullmatch(r"\s*-?\d+\s*(,\s*-?\d+\s*)*,?", where):
+        return where
+    numbers = [int(text) for text in where.split(",") if text]
+    return numbers if "," in where else numbers[0]
 
 
 def _indices(where: Any, stage: str, count: int) -> list[int]:

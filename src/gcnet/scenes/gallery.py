@@ -22,7 +22,7 @@ ASKED, RIGHT, WRONG = "#ffffff", "#4aa8ff", "#ff9d42"  # on black pictures, told
 
 def scene_gallery(comparison: Comparison, *, count: int) -> Gallery:
     """The first `count` test scenes, whichever they are, with the marks of every variant's first finished seed."""
-    dataset = open_scenes(comparison.settings.data, ("test",)).datasets["test"]
+    dataset = open_scenes(comparison.settings.data.path, ("test",)).datasets["test"]
     images, labels, *_ = (torch.stack(parts) for parts in zip(*(dataset[i] for i in range(count)), strict=True))
     marks = {}
     for row in comparison.rows:

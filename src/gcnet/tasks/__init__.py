@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gcnet.errors import NonFiniteError as NonFiniteError
     from gcnet.tasks.catalogue import TASKS as TASKS
     from gcnet.tasks.catalogue import Entry as Entry
-    from gcnet.tasks.optimiser import Optimisation as Optimisation
+    from gcnet.tasks.parts import Optimisation as Optimisation
     from gcnet.tasks.run_files import RunFiles as RunFiles
     from gcnet.tasks.step import Setup as Setup
     from gcnet.tasks.step import Task as Task
@@ -19,7 +19,7 @@ _WHERE = {
     "TASKS": "gcnet.tasks.catalogue",
     "Entry": "gcnet.tasks.catalogue",
     "NonFiniteError": "gcnet.errors",
-    "Optimisation": "gcnet.tasks.optimiser",
+    "Optimisation": "gcnet.tasks.parts",
     "RunFiles": "gcnet.tasks.run_files",
     "Setup": "gcnet.tasks.step",
     "Task": "gcnet.tasks.step",

@@ -22,6 +22,6 @@ class Entry:
 TASKS: dict[str, Entry] = {
     "classify": Entry(ClassifyTask, ClassifyMetrics, "accuracy"),
     "detect": Entry(DetectTask, DetectMetrics, "box_AP"),
-    "segment": Entry(DetectTask, DetectMetrics, "mask_AP"),
+    "instances": Entry(DetectTask, DetectMetrics, "mask_AP"),
     "scenes": Entry(SceneTask, SceneMetrics, "balanced_accuracy"),
 }

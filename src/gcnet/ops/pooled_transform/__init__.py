@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from gcnet.errors import GcnetError
 from gcnet.ops.attention_pool import attention_pool
 from gcnet.ops.average_pool import average_pool
 from gcnet.ops.checks import check_map
@@ -81,14 +82,14 @@ def _check(
     activation: str | None,
 ) -> None:
     if activation is not None and activation not in ACTIVATIONS:
-        raise ValueError(f"activation={activation!r} is unknown; use one of {', '.join(ACTIVATIONS)} or None")
+        raise GcnetError(f"activation={activation!r} is unknown; use one of {', '.join(ACTIVATIONS)} or None")
     K, H = h.shape[1], None if reduce_weight is None else reduce_weight.shape[0]
     if reduce_weight is None:
         for name, value in (("reduce_bias", reduce_bias), ("norm_weight", norm_weight), ("norm_bias", norm_bias)):
             if value is not None:
-                raise ValueError(f"{name} is given, but reduce_weight is None; leave both out or give both")
+                raise GcnetError(f"{name} is given, but reduce_weight is None; leave both out or give both")
     elif norm_weight is None and norm_bias is not None:
-        raise ValueError("norm_bias is given, but norm_weight is None; give ones if the norm has no factors")
+        raise GcnetError("norm_bias is given, but norm_weight is None; give ones if the norm has no factors")
     wanted = {
         "key": (key, (K,)),
         "reduce_weight": (reduce_weight, (H, K)),
@@ -100,4 +101,4 @@ def _check(
     }
     for name, (tensor, shape) in wanted.items():
         if tensor is not None and tensor.shape != tuple(shape):
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)} for h {tuple(h.shape)}")
+            raise GcnetError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)} for h {tuple(h.shape)}")

@@ -26,11 +26,11 @@ MASK_THRESHOLD = 0.5
 
 
 def task_of(model: nn.Module) -> str | None:
-    """ "segment" or "detect" for a detector with or without masks; None for any other model."""
+    """ "instances" or "detect" for a detector with or without masks; None for any other model."""
     if not is_detector(model):
         return None
     heads = getattr(model, "roi_heads", None)
-    return "segment" if heads is not None and heads.has_mask() else "detect"
+    return "instances" if heads is not None and heads.has_mask() else "detect"
 
 
 def as_results(image_id: int, found: Mapping[str, Tensor]) -> list[dict[str, Any]]:

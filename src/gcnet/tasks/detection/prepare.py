@@ -20,60 +20,61 @@ from gcnet.tasks.run_data import eval_loader
 from gcnet.tasks.settings import Settings
 
 SHORT_SIDE = 800
+DETECTION = ("detect", "instances")
 
 
 def prepare_detector(settings: Settings, places: dict[str, Any]) -> tuple[nn.Module, Source]:
     """The detector as it is before the first step, and the data, of a run; `places` are the options of `insert`."""
-    masks = settings.task == "segment"
-    if not is_detector(settings.model):
+    masks = settings.task == "instances"
+    if not is_detector(settings.model.name):
         raise SettingsError(
-            f"model={settings.model!r} is no detector; allowed are names such as 'maskrcnn_resnet50_fpn'"
+            f"model={settings.model.name!r} is no detector; allowed are names such as 'maskrcnn_resnet50_fpn'"
         )
-    data = load_detection(settings.data, masks=masks, strict=settings.strict)
+    data = load_detection(settings.data.path, masks=masks, strict=settings.own.strict)
     if not data.train:
-        raise SettingsError(f"data={settings.data!r} holds no training images")
+        raise SettingsError(f"data={settings.data.path!r} holds no training images")
     size, max_size = sizes_of(settings)
-    scaled = {"min_size", "max_size"} & set(settings.detector_options)
+    scaled = {"min_size", "max_size"} & set(settings.model.options)
     if scaled:
         raise SettingsError(f"detector_options: {', '.join(sorted(scaled))} come from image_size and scales; set those")
-    deform = {"deform": settings.deform} if settings.deform is not None else {}
+    deform = {"deform": settings.model.deform} if settings.model.deform is not None else {}
     model = create_model(
-        settings.model,
+        settings.model.name,
         num_classes=len(data.classes),
-        weights=settings.weights,
-        block=settings.block,
-        stages=settings.stages,
+        weights=settings.model.weights,
+        block=settings.block.name,
+        stages=settings.block.stages,
         **deform,
         **places,
-        **settings.detector_options,
+        **settings.model.options,
         min_size=size,
         max_size=max_size,
     )
-    if masks and task_of(model) != "segment":
-        raise SettingsError(f"model={settings.model!r} has no masks; use task='detect', or a maskrcnn")
-    if not masks and task_of(model) == "segment":
-        raise SettingsError(f"model={settings.model!r} is trained on masks; use task='segment', or a fasterrcnn")
+    if masks and task_of(model) != "instances":
+        raise SettingsError(f"model={settings.model.name!r} has no masks; use task='detect', or a maskrcnn")
+    if not masks and task_of(model) == "instances":
+        raise SettingsError(f"model={settings.model.name!r} is trained on masks; use task='instances', or a fasterrcnn")
     record.set_classes(model, list(data.classes))
     source = open_objects(
         data,
         masks=masks,
-        sizes=settings.scales or (size,),
-        max_size=max(max_size, *(settings.scales or (0,))),
-        photometric=settings.photometric,
-        seed=settings.seed,
+        sizes=settings.own.scales or (size,),
+        max_size=max(max_size, *(settings.own.scales or (0,))),
+        photometric=settings.own.photometric,
+        seed=settings.run.seed,
     )
     return model, source
 
 
 def sizes_of(settings: Settings) -> tuple[int, int]:
     """Short side, and the most the long side may have: 800 and 1333, or in this proportion."""
-    size = settings.image_size or SHORT_SIDE
+    size = settings.data.image_size or SHORT_SIDE
     return size, size * 5 // 3
 
 
 def open_for(model: nn.Module, data: str, *, strict: bool = False) -> Source:
     """Data to evaluate a detector on, with the classes it was trained for."""
-    masks = task_of(model) == "segment"
+    masks = task_of(model) == "instances"
     found = load_detection(data, masks=masks, classes=record.classes(model), strict=strict)
     return open_objects(found, masks=masks)
 
@@ -85,7 +86,7 @@ def measure_detector(
     """COCO's figures of boxes and, if the detector has them, masks; also `per_class`, `images`, `skipped`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.eval().to(device)
-    metrics = DetectMetrics(source.truth[split], masks=task_of(model) == "segment")
+    metrics = DetectMetrics(source.truth[split], masks=task_of(model) == "instances")
     skipped: dict[str, str] = {}
     loader: Any = eval_loader(source, split, batch_size=batch_size, workers=workers)
     if progress and sys.stdout.isatty():
