@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from gcnet.recipes import Run, train
-from gcnet.recipes.training import prepare
+from gcnet.recipes.run.training import prepare
 from gcnet.tasks.detection.module import trainable
 from gcnet.tasks.detection.recipe import detection_settings
 from gcnet.tasks.run_data import train_loader

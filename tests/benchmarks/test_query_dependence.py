@@ -10,7 +10,7 @@ import query_dependence as study
 import query_dependence_report as report
 import simplify
 from gcnet.analysis.verdict import THRESHOLDS
-from gcnet.data import source as sources
+from gcnet.scenes import source as sources
 from query_dependence import Case
 
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import gcnet.recipes.comparison  # noqa: F401
 from gcnet.analysis.published import AXES
 from gcnet.cli import app
-from gcnet.data import source as sources
 from gcnet.recipes.run.folder import check_resumable
+from gcnet.scenes import source as sources
 
 compare_module = sys.modules["gcnet.recipes.comparison"]
 

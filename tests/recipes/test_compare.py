@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from gcnet.analysis.published import AXES, NONE
-from gcnet.data import source as sources
 from gcnet.errors import RunError
 from gcnet.recipes import Settings
 from gcnet.recipes.comparison import compare
 from gcnet.report.paper import paper_table
+from gcnet.scenes import source as sources
 from tests.recipes.detection import tiny_settings, write_discs
 
 compare_module = __import__("sys").modules["gcnet.recipes.comparison"]
@@ -81,7 +81,7 @@ def test_rows_hold_figures_of_the_test_part_and_costs(finished):
 def test_the_same_seed_starts_the_same_model_in_every_variant(finished):
     import torch
 
-    from gcnet.recipes.training import prepare
+    from gcnet.recipes.run.training import prepare
 
     folder, found = finished
     runs = {row.label: scenes(folder, block=None if row.label == "none" else row.label) for row in found.rows}

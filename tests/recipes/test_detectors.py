@@ -11,7 +11,7 @@ import gcnet
 from gcnet import load_checkpoint
 from gcnet.errors import SettingsError
 from gcnet.recipes import evaluate, predict, train
-from gcnet.recipes.training import prepare
+from gcnet.recipes.run.training import prepare
 from gcnet.tasks.detection.module import DetectTask
 from gcnet.tasks.detection.recipe import SettingsWarning, detection_settings
 from gcnet.tasks.settings import Settings, from_json

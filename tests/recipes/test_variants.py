@@ -95,17 +95,17 @@ def test_an_axis_of_the_paper_has_its_rows_and_its_block():
 
 
 def test_blocks_of_the_paper_stand_where_it_puts_them():
-    variants = {variant.label: variant.settings for variant in make_variants(Settings(data="d"), axis="block")}
+    variants = {variant.label: variant.settings.block for variant in make_variants(Settings(data="d"), axis="block")}
     assert list(variants) == ["none", "nl+1", "snl+1", "gc+1", "gc+all"]
-    assert (variants["gc+1"].block, variants["gc+1"].stages, variants["gc+1"].where) == ("gc", ("c4",), "before_last")
-    assert variants["nl+1"].block_options == {"subsample": "before"}
+    assert (variants["gc+1"].name, variants["gc+1"].stages, variants["gc+1"].where) == ("gc", ("c4",), "before_last")
+    assert variants["nl+1"].options == {"subsample": "before"}
     assert (variants["gc+all"].stages, variants["gc+all"].where) == (None, None)
 
 
 def test_in_the_scenes_one_block_is_one_spot():
     scenes = Settings(data="cue", task="scenes", model="scenes")
-    variants = {variant.label: variant.settings for variant in make_variants(scenes, axis="block")}
-    assert (variants["nl+1"].at, variants["nl+1"].stages, dict(variants["nl+1"].block_options)) == ("spots.1", None, {})
+    variants = {variant.label: variant.settings.block for variant in make_variants(scenes, axis="block")}
+    assert (variants["nl+1"].at, variants["nl+1"].stages, dict(variants["nl+1"].options)) == ("spots.1", None, {})
     assert variants["gc+all"].at is None
 
 

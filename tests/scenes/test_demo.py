@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from gcnet.data import source as sources
 from gcnet.recipes.comparison import compare
+from gcnet.scenes import source as sources
 from gcnet.scenes.demo import BLOCKS, demo, plan
 
 demo_module = sys.modules["gcnet.scenes.demo"]

@@ -22,7 +22,7 @@ def evaluate(
     gcnet evaluate runs/run1 --data DIR
     """
     from gcnet.files.atomic import write_text
-    from gcnet.recipes.evaluation import evaluate as measure
+    from gcnet.recipes.run.evaluation import evaluate as measure
     from gcnet.report.terminal import class_table
 
     result = measure(run, data=data, split=split, strict=strict, progress=True)

@@ -42,7 +42,7 @@ def train(
     from gcnet.recipes.run.folder import settings_to_resume
 
     settings = Settings(**given) if resume is None else settings_to_resume(resume, given)
-    from gcnet.recipes.training import train as run
+    from gcnet.recipes.run.training import train as run
 
     try:
         result = run(settings, resume=resume is not None)

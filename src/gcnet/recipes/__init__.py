@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from gcnet.recipes.analysis import analyze as analyze
     from gcnet.recipes.comparison import compare as compare
     from gcnet.recipes.conversion import convert as convert
-    from gcnet.recipes.evaluation import evaluate as evaluate
     from gcnet.recipes.exporting import export as export
     from gcnet.recipes.folding import fold as fold
     from gcnet.recipes.prediction import predict as predict
     from gcnet.recipes.profiling import profile as profile
+    from gcnet.recipes.run.evaluation import evaluate as evaluate
     from gcnet.recipes.run.folder import Run as Run
+    from gcnet.recipes.run.training import train as train
     from gcnet.recipes.simplification import simplify as simplify
-    from gcnet.recipes.training import train as train
     from gcnet.scenes.demo import demo as demo
 
 _WHERE = {
@@ -27,13 +27,13 @@ _WHERE = {
     "compare": "gcnet.recipes.comparison",
     "convert": "gcnet.recipes.conversion",
     "demo": "gcnet.scenes.demo",
-    "evaluate": "gcnet.recipes.evaluation",
+    "evaluate": "gcnet.recipes.run.evaluation",
     "export": "gcnet.recipes.exporting",
     "fold": "gcnet.recipes.folding",
     "predict": "gcnet.recipes.prediction",
     "profile": "gcnet.recipes.profiling",
     "simplify": "gcnet.recipes.simplification",
-    "train": "gcnet.recipes.training",
+    "train": "gcnet.recipes.run.training",
 }
 
 __all__ = ["Settings", *_WHERE]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
 from gcnet.analysis.grids import MOST_IMAGES
-from gcnet.data.source import open_scenes
 from gcnet.errors import SettingsError
 from gcnet.recipes.inputs import as_list, device_of, find_images, model_of
 from gcnet.report.analysis import Analysis
 from gcnet.report.analysis import analyze as analyze_model
-from gcnet.surgery import record
+from gcnet.tasks.table import spec_of
 
 
 def analyze(
@@ -45,12 +45,14 @@ def analyze(
         raise SettingsError(f"limit={limit} must be at least 1")
     built = model_of(model, weights=weights).to(device_of())
     places = as_list(images)
-    if (record.architecture(built) or {}).get("name") == "scenes":
+    known = spec_of(built)
+    if known.predict is None:
         if len(places) != 1:
             raise SettingsError(f"images={[str(p) for p in places]}: a model of scenes takes one name, such as cue")
-        scenes = open_scenes(str(places[0]), ("test",)).datasets["test"]
+        found = known.read(str(places[0]), splits=("test",), model=built)
+        scenes: Any = known.open(found, built).datasets["test"]
         return analyze_model(built, scenes[:limit][0], keep=keep)
-    found: Iterable[Path] = find_images(places)[:limit]
+    files: Iterable[Path] = find_images(places)[:limit]
     if progress and sys.stdout.isatty():
-        found = track(list(found), "analysing", transient=True)
-    return analyze_model(built, found, keep=keep)
+        files = track(list(files), "analysing", transient=True)
+    return analyze_model(built, files, keep=keep)

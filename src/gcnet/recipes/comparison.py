@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -17,19 +17,17 @@ from torch import nn
 
 from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows
 from gcnet.analysis.cost import count_macs, count_parameters
-from gcnet.errors import SettingsError
-from gcnet.recipes.evaluation import evaluate
+from gcnet.errors import RunError, SettingsError
 from gcnet.recipes.inputs import device_of
 from gcnet.recipes.run import folder as folders
-from gcnet.recipes.training import prepare, train
+from gcnet.recipes.run.evaluation import evaluate
+from gcnet.recipes.run.training import prepare, train
 from gcnet.recipes.variants import NONE, Variant, make_variants
 from gcnet.report.comparison import save_report
 from gcnet.report.page import require_report
-from gcnet.surgery.probe import example_input
 from gcnet.surgery.timing import time_side_by_side
-from gcnet.tasks import TASKS
-from gcnet.tasks.detection.prepare import DETECTION, sizes_of
 from gcnet.tasks.settings import Settings
+from gcnet.tasks.table import spec
 
 COST_BATCH = 32
 
@@ -80,7 +78,7 @@ def compare(
     require_report()
     variants = make_variants(settings, blocks=blocks, axis=axis, values=values)
     planned = [
-        (variant, replace(variant.settings, seed=seed, name=f"{name}/{variant.folder}/seed{seed}"))
+        (variant.label, replace(variant.settings, seed=seed, name=f"{name}/{variant.folder}/seed{seed}"))
         for seed in chosen
         for variant in variants
     ]
@@ -88,29 +86,14 @@ def compare(
         if (run.folder / "settings.json").exists():
             folders.check_resumable(run.folder, run)
     models, split = _prepare(variants)
-    metric = TASKS[settings.task].metric
+    metric = spec(settings.task).metric
     shown = _Progress(len(planned), metric, shown=progress)
-    results, failures = [], []
-    for variant, run in planned:
-        shown.begin(run, variant.label)
-        known = folders.read_summary(run.folder).get("status") == "done"
-        try:
-            finished = train(run, resume=(run.folder / "settings.json").exists(), progress=progress)
-            figures = _figures(run, finished.weights, split)
-            if figures[metric] is None:
-                raise SettingsError(f"data={run.data.path!r}: no objects in the {split} part, so there is no {metric}")
-        except Exception as error:  # whatever one run dies of, the others are worth having
-            failures.append(Failure(variant.label, run.run.seed, f"{type(error).__name__}: {error}"))
-            shown.failed(failures[-1].reason)
-        else:
-            results.append(Result(variant.label, run.run.seed, finished.folder, figures, finished.summary))
-            shown.done(figures, trained=not known)
+    results, failures = _run(planned, split, metric, shown)
     if not results:
-        raise folders.RunError(f"all {len(planned)} runs failed; the first: {failures[0].reason}")
+        raise RunError(f"all {len(planned)} runs failed; the first: {failures[0].reason}")
     shown.say("timing all variants side by side")
     costs = _costs(models, settings, rounds=cost_rounds, budget=cost_seconds)
-    labels = [variant.label for variant in variants]
-    rows = make_rows(labels, results, costs, metric)
+    rows = make_rows([variant.label for variant in variants], results, costs, metric)
     folder = settings.run.runs / name
     published = {variant.label: variant.published for variant in variants if variant.published is not None}
     if not set(published) - {NONE}:
@@ -124,18 +107,39 @@ def compare(
 
 def _prepare(variants: Sequence[Variant]) -> tuple[dict[str, nn.Module], str]:
     """Every variant's model, so that a wrong option is found before hours of training; and the split to report."""
-    models, splits = {}, ()
+    models, splits = {}, set()
     for variant in variants:
         torch.manual_seed(variant.settings.run.seed)
         models[variant.label], source = prepare(replace(variant.settings, cache=False))
-        splits = source.datasets
-    if variants[0].settings.task == "scenes" or "test" in splits:
-        return models, "test"
-    if "val" in splits:
-        return models, "val"
-    raise SettingsError(
-        f"data={variants[0].settings.data.path!r} has neither a test nor a validation part to compare on"
-    )
+        splits = {*source.datasets, *source.others}
+    split = next((split for split in ("test", "val") if split in splits), None)
+    if split is None:
+        data = variants[0].settings.data.path
+        raise SettingsError(f"data={data!r} has neither a test nor a validation part to compare on")
+    return models, split
+
+
+def _run(
+    planned: Sequence[tuple[str, Settings]], split: str, metric: str, shown: _Progress
+) -> tuple[list[Result], list[Failure]]:
+    """Train and measure what is not finished yet; the settings by the label of their variant."""
+    results, failures = [], []
+    for label, run in planned:
+        shown.begin(run, label)
+        seed = run.run.seed
+        known = folders.read_summary(run.folder).get("status") == "done"
+        try:
+            finished = train(run, resume=(run.folder / "settings.json").exists(), progress=shown.shown)
+            figures = _figures(run, finished.weights, split)
+            if figures[metric] is None:
+                raise SettingsError(f"data={run.data.path!r}: no objects in the {split} part, so there is no {metric}")
+        except Exception as error:  # whatever one run dies of, the others are worth having
+            failures.append(Failure(label, seed, f"{type(error).__name__}: {error}"))
+            shown.failed(failures[-1].reason)
+        else:
+            results.append(Result(label, seed, finished.folder, figures, finished.summary))
+            shown.done(figures, trained=not known)
+    return results, failures
 
 
 class _Progress:
@@ -188,14 +192,12 @@ def _figures(run: Settings, weights: Path, split: str) -> dict[str, Any]:
 
 def _costs(models: Mapping[str, nn.Module], settings: Settings, *, rounds: int, budget: float) -> dict[str, Cost]:
     parameters = {label: count_parameters(model) for label, model in models.items()}
-    images = example_input(next(iter(models.values())))
-    if settings.task in DETECTION:  # what comes behind backbone and pyramid depends on what is in the images
-        models = {label: cast(nn.Module, model.backbone) for label, model in models.items()}
-        images = torch.zeros(1, 3, *(-(-side // 32) * 32 for side in sizes_of(settings)))
-    macs = {label: count_macs(model, images) for label, model in models.items()}
-    layout = torch.channels_last if settings.run.channels_last else torch.contiguous_format
+    counted = {label: spec(settings.task).compared(model, settings) for label, model in models.items()}
+    images = next(image for _, image in counted.values())
+    macs = {label: count_macs(model, images) for label, (model, _) in counted.items()}
     device = device_of()
-    placed = {label: model.to(device, memory_format=layout) for label, model in models.items()}  # type: ignore[call-overload]
+    layout = torch.channels_last if settings.run.channels_last else torch.contiguous_format
+    placed = {label: model.to(device, memory_format=layout) for label, (model, _) in counted.items()}  # type: ignore[call-overload]
     size = (min(settings.data.batch_size, COST_BATCH), *images.shape[1:])
     batch = torch.rand(size, generator=torch.Generator().manual_seed(0)).to(device).contiguous(memory_format=layout)
     training = time_side_by_side(placed, batch, training=True, rounds=rounds, budget=budget)

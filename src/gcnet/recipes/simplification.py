@@ -19,13 +19,13 @@ from gcnet.checkpoints import save_checkpoint
 from gcnet.data.classification.folders import load_classification
 from gcnet.data.classification.transforms import eval_transform
 from gcnet.data.images import read_image
-from gcnet.data.source import open_scenes
 from gcnet.errors import ImageError, SettingsError, whole
 from gcnet.recipes.inputs import checkpoint_to_write, data_of, device_of, find_images, stored_model
 from gcnet.rewrites.simplification import simplify as simplify_model
 from gcnet.rewrites.simplification.report import Simplification
 from gcnet.surgery import record
 from gcnet.surgery.timing import time_side_by_side
+from gcnet.tasks.table import spec_of
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def _examples(
     if preprocessing is None:
         if data is None:
             raise SettingsError("images: this model does not read photographs; name its scenes as data")
-        scenes: Any = open_scenes(data, ("train",)).datasets["train"]
+        known = spec_of(model)
+        scenes: Any = known.open(known.read(data, splits=("train",), model=model), model).datasets["train"]
         for index in draw.sample(range(len(scenes)), min(count, len(scenes))):
             yield scenes[index][0]
         return

@@ -14,6 +14,7 @@ from gcnet.blocks.catalogue import block_options, list_blocks
 from gcnet.errors import GcnetError
 from gcnet.tasks.parts import BlockSettings
 from gcnet.tasks.settings import Settings
+from gcnet.tasks.table import spec
 
 BLOCKS = (NONE, "se", "snl", "gc", "nl")  # compared where nothing else is asked for
 _PLACES = ("stages", "at", "where", "position")  # arguments of insert; every other axis is an option of the block
@@ -92,9 +93,11 @@ def _varied(settings: Settings, axis: str) -> Settings:
         raise GcnetError(
             f"axis={axis!r} is unknown; use one of {', '.join(AXES)} (ablations of the paper); {places} (places){own}"
         )
-    if settings.task == "scenes" and axis in _IN_STAGES:
+    if spec(settings.task).spot is not None and axis in _IN_STAGES:
         fit = ", ".join(name for name in AXES if name not in _IN_STAGES)
-        raise GcnetError(f"axis={axis!r}: the scenes model has no stages; use {fit}, at, or an option of the block")
+        raise GcnetError(
+            f"axis={axis!r}: the {settings.model.name} model has no stages; use {fit}, at, or an option of the block"
+        )
     return replace(settings, block=block)
 
 
@@ -138,11 +141,11 @@ def _at_value(settings: Settings, axis: str, value: Any) -> Variant:
 
 
 def _changed(settings: Settings, row: Row) -> Settings:
-    """The settings of one of the paper's rows; in the scenes model "one block" is the second of its two spots."""
-    place, options = dict(row.place), dict(row.options)
-    if settings.task == "scenes":
-        place = {"at": "spots.1"} if row.place == ONE else {}
-        options.pop("subsample", None)  # its maps are of 4x4 cells, each of which counts
+    """The settings of one of the paper's rows; a model without stages says itself where one block goes."""
+    place, options, spot = dict(row.place), dict(row.options), spec(settings.task).spot
+    if spot is not None:
+        place = dict(spot) if row.place == ONE else {}
+        options.pop("subsample", None)  # its maps are of a few cells, each of which counts
     block = settings.block.name if row.block is None else row.block
     return replace(settings, block=block, block_options={**settings.block.options, **options}, **place)
 

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from gcnet.analysis.comparison import Comparison
 from gcnet.checkpoints import load_checkpoint
-from gcnet.data.source import open_scenes
 from gcnet.report.page import Gallery, Panel
 from gcnet.scenes.draw import CELL, IGNORED
+from gcnet.scenes.source import open_scenes
 
 ZOOM = 6
 ASKED, RIGHT, WRONG = "#ffffff", "#4aa8ff", "#ff9d42"  # on black pictures, told apart by the colour-blind too

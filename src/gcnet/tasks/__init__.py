@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gcnet.errors import NonFiniteError as NonFiniteError
-    from gcnet.tasks.catalogue import TASKS as TASKS
-    from gcnet.tasks.catalogue import Entry as Entry
     from gcnet.tasks.parts import Optimisation as Optimisation
     from gcnet.tasks.run_files import RunFiles as RunFiles
+    from gcnet.tasks.spec import Entry as Entry
+    from gcnet.tasks.spec import TaskSpec as TaskSpec
     from gcnet.tasks.step import Setup as Setup
     from gcnet.tasks.step import Task as Task
+    from gcnet.tasks.table import TASKS as TASKS
 
 _WHERE = {
-    "TASKS": "gcnet.tasks.catalogue",
-    "Entry": "gcnet.tasks.catalogue",
+    "TASKS": "gcnet.tasks.table",
+    "Entry": "gcnet.tasks.spec",
     "NonFiniteError": "gcnet.errors",
     "Optimisation": "gcnet.tasks.parts",
     "RunFiles": "gcnet.tasks.run_files",
     "Setup": "gcnet.tasks.step",
     "Task": "gcnet.tasks.step",
+    "TaskSpec": "gcnet.tasks.spec",
 }
 
 __all__ = [*_WHERE]

@@ -124,7 +124,7 @@ class BlockSettings(Part):
 
     def places(self) -> dict[str, Any]:
         """The arguments of `insert` that say where, as far as they are given, and those of the block."""
-        given = {"at": self.at, "where": self.where, "position": self.position}
+        given = {"stages": self.stages, "at": self.at, "where": self.where, "position": self.position}
         return {name: value for name, value in given.items() if value is not None} | dict(self.options)
 
 

@@ -126,7 +126,7 @@ def _made(part: str, kind: type[Part], whole: Part | None, values: Mapping[str, 
         ]
         if missing:
             raise SettingsError(f"{missing[0]} is not given, and has no default")
-        return kind(**defaults | values)
+        return kind(**{**defaults, **values})
     if type(whole) is not kind:
         raise SettingsError(f"{part}={whole!r} does not go with task={known.name!r}, whose {part} is {kind.__name__}")
     return replace(whole, **values) if values else whole
@@ -156,7 +156,8 @@ def from_json(path: Path) -> Settings:
         if values.pop("format") != FORMAT:
             raise SettingsError(f"its format is not {FORMAT}: another version of gcnet wrote it")
         parts = _types(spec(values["task"]))
-        return Settings(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
+        given: dict[str, Any] = {name: kind(**values.pop(name)) for name, kind in parts.items()}
+        return Settings(**given, **values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"{path} does not hold the settings of a run ({error})") from error
 

@@ -14,8 +14,8 @@ SAID_FOR_ALL = ("label_smoothing", "mixup", "scales", "photometric", "strict")  
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings by today's flat names."""
-    old = values.get("task", "classify")
-    task = NAMES.get(old, old)
+    task: Any = values.get("task", "classify")
+    task = NAMES.get(task, task)
     own = {name for name, _ in named(spec(task).settings)}
     kept = {name: value for name, value in values.items() if name not in SAID_FOR_ALL or name in own}
     return kept | {"task": task}

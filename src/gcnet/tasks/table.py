@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from gcnet.errors import SettingsError, choice
 from gcnet.tasks.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TASKS = {
     "classify": "gcnet.tasks.classification.spec:SPEC",
@@ -28,3 +32,13 @@ def spec(name: str) -> TaskSpec:
         )
     module, _, attribute = TASKS[choice("task", name, tuple(TASKS), kind=SettingsError)].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def spec_of(model: nn.Module) -> TaskSpec:
+    """The task that a model is for: what its record says, else the last one in the table that recognises it."""
+    from gcnet.surgery import record  # brings torch, which the table does without
+
+    told = (record.architecture(model) or {}).get("task")
+    if told in TASKS:
+        return spec(told)
+    return next(known for known in map(spec, reversed(TASKS)) if known.recognise(model))
