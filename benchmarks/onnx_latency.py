@@ -19,7 +19,7 @@ from torchvision.models import resnet
 
 import gcnet
 from gcnet.exporters.check import check_onnx
-from gcnet.exporters.program import export_onnx
+from gcnet.exporters.onnx import export_onnx
 from gcnet.surgery.timing import time_in_rounds
 from measure import rounded
 from peers import awaken, with_ours

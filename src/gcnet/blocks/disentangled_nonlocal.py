@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gcnet import ops
+from gcnet.blocks.as_made import pool
 from gcnet.blocks.nonlocal_block import as_map, positions
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
 from gcnet.errors import GcnetError
@@ -89,7 +90,7 @@ class DisentangledNonLocal(nn.Module):
             pairwise="embedded_gaussian",
             scale=self.scale,
         )
-        unary_BK = self.value(ops.attention_pool(x, self.mask.weight[0]))
+        unary_BK = self.value(pool(self.mask, x)[1])
         y_BPC = self.out(pairwise_BPK + unary_BK[:, None])
         if self.norm is not None:
             y_BPC = self.norm(y_BPC.transpose(1, 2)).transpose(1, 2)

@@ -28,13 +28,11 @@ class GatherExciteGate(nn.Module):
                 self.gather.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False))
                 self.gather.append(nn.BatchNorm2d(channels))
                 if i < halvings - 1:
-                    self.gather.append(nn.ReLU(inplace=True))
+                    self.gather.append(nn.ReLU())
         self.excite: nn.Sequential | None = None
         if reduction is not None:
             hidden = hidden_channels(channels, None, reduction)
-            self.excite = nn.Sequential(
-                nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, channels, 1)
-            )
+            self.excite = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gather is not None:

@@ -10,7 +10,7 @@ from gcnet import ops
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
 from gcnet.errors import GcnetTypeError
 from gcnet.ops.checks import check_map
-from gcnet.ops.nonlocal_attend import Pairwise
+from gcnet.ops.nonlocal_attention import Pairwise
 
 Norm = Literal["batch"]
 

@@ -21,7 +21,7 @@ from gcnet.data.classification.transforms import eval_transform
 from gcnet.data.images import read_image
 from gcnet.errors import ImageError, SettingsError, whole
 from gcnet.recipes.inputs import checkpoint_to_write, data_of, device_of, find_images, stored_model
-from gcnet.rewrites.simplification import simplify as simplify_model
+from gcnet.rewrites.simplification.apply import simplify as simplify_model
 from gcnet.rewrites.simplification.report import Simplification
 from gcnet.surgery import record
 from gcnet.surgery.timing import time_side_by_side

@@ -66,6 +66,7 @@ def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
         RewriteError: the place is taken, or the host cannot carry a child.
     """
     host = model.get_submodule(place.host)
+    assert place.side != "slot" or place.child in host._modules, place  # see units.with_slots
     there = getattr(host, place.child, None)
     if there is not None and not isinstance(there, nn.Module):
         raise RewriteError(
@@ -115,6 +116,20 @@ def exchange(model: nn.Module, new: Mapping[str, nn.Module]) -> nn.Module:
             return module
         model.set_submodule(name, module)
     return model
+
+
+def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """The model with new modules wherever the old ones are: as children, and in what parents note beside them.
+
+    A parent may keep its units in a list, too, and call them from there.
+    """
+    for parent in list(model.modules()) if new else []:
+        for held in [vars(parent), *vars(parent).values()]:
+            entries = held.items() if isinstance(held, dict) else enumerate(held) if isinstance(held, list) else ()
+            for key, value in list(entries):
+                if isinstance(value, nn.Module) and value in new:
+                    held[key] = new[value]
+    return new.get(model, model)
 
 
 def has_hooks(module: nn.Module, *, own: bool = True) -> bool:
