@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 import gcnet
-from gcnet.analysis.cost import time_side_by_side
 from gcnet.analysis.intervals import Median
 from gcnet.checkpoints import load_checkpoint
 from gcnet.data.source import Source
@@ -30,6 +29,7 @@ from gcnet.recipes import Settings, train
 from gcnet.recipes.run.evaluation import measure as figures_of
 from gcnet.scenes.demo import TASKS, plan
 from gcnet.scenes.source import open_scenes
+from gcnet.surgery.timing import time_side_by_side
 from measure import rounded
 from rows import INTERVALS, Row, as_table, options, start, take, times_cell
 

@@ -11,7 +11,6 @@ from gcnet.version import __version__ as __version__
 if TYPE_CHECKING:
     from gcnet import blocks as blocks
     from gcnet import ops as ops
-    from gcnet.analysis.simplify import simplify as simplify
     from gcnet.blocks import create_block as create_block
     from gcnet.blocks import list_blocks as list_blocks
     from gcnet.checkpoints import Checkpoint as Checkpoint
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from gcnet.rewrites import fold as fold
     from gcnet.rewrites import insert as insert
     from gcnet.rewrites import inserted as inserted
+    from gcnet.rewrites.simplification import simplify as simplify
 
 _WHERE = {
     "create_block": "gcnet.blocks",
@@ -48,7 +48,7 @@ _WHERE = {
     "Profile": "gcnet.report.profile",
     "analyze": "gcnet.report.analysis",
     "Analysis": "gcnet.report.analysis",
-    "simplify": "gcnet.analysis.simplify",
+    "simplify": "gcnet.rewrites",
 }
 _PACKAGES = (
     *("analysis", "blocks", "checkpoints", "data", "errors", "exporters", "files", "models", "ops", "recipes"),

@@ -13,8 +13,9 @@ import torch
 import torchvision
 from torch import nn
 
+from gcnet.errors import CheckpointError
 from gcnet.errors import WeightsError as WeightsError
-from gcnet.files.tensors import read_tensors
+from gcnet.files import tensors
 from gcnet.models.catalogue import from_timm
 from gcnet.rewrites import inserted
 
@@ -84,7 +85,14 @@ def _in_body(key: str, own: Mapping[str, torch.Tensor]) -> str:
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Fill `model` from a safetensors or torch.save file; inserted blocks that it lacks keep their start."""
-    fill(model, read_tensors(path), source=str(path))
+    fill(model, _read(path), source=str(path))
+
+
+def _read(path: str | Path) -> dict[str, torch.Tensor]:
+    try:
+        return tensors.read_tensors(path)
+    except CheckpointError as error:  # the same reasons; here it is the argument `weights` that is wrong
+        raise WeightsError(str(error)) from None
 
 
 def fill(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str, new_head: bool = False) -> None:
@@ -162,7 +170,7 @@ def _keys_of(own: Mapping[str, torch.Tensor], blocks: Mapping[str, nn.Module]) -
 def _from_package(name: str) -> dict[str, torch.Tensor]:
     module, carrier = PACKAGES[name]
     path = getattr(importlib.import_module(module), carrier).get_model_file_path()
-    theirs = read_tensors(path)
+    theirs = _read(path)
     with torch.device("meta"):
         ours = from_timm(name.removeprefix("timm/"), 1000).state_dict()
     pairs = list(zip(ours.items(), theirs.values(), strict=False))

@@ -15,11 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from torch import nn
 
-from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows, run_table, to_csv
-from gcnet.analysis.cost import count_macs, count_parameters, time_side_by_side
+from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows
+from gcnet.analysis.cost import count_macs, count_parameters
 from gcnet.analysis.published import Published
 from gcnet.errors import RunError, SettingsError
-from gcnet.files.atomic import write_text
 from gcnet.recipes.inputs import device_of
 from gcnet.recipes.run import folder as folders
 from gcnet.recipes.run.evaluation import evaluate
@@ -27,6 +26,7 @@ from gcnet.recipes.run.training import prepare, train
 from gcnet.recipes.variants import NONE, Variant, make_variants
 from gcnet.report.comparison import save_report
 from gcnet.report.page import require_report
+from gcnet.surgery.timing import time_side_by_side
 from gcnet.tasks.settings import Settings
 from gcnet.tasks.table import spec
 
@@ -92,12 +92,6 @@ def compare(
     comparison = Comparison(
         folder, settings, metric, split, rows, tuple(results), tuple(failures), axis=axis, published=published
     )
-    return _saved(comparison)
-
-
-def _saved(comparison: Comparison) -> Comparison:
-    write_text(comparison.folder / "comparison.csv", to_csv(comparison.table))
-    write_text(comparison.folder / "runs.csv", to_csv(run_table(comparison)))
     save_report(comparison)
     return comparison
 

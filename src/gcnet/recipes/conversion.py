@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from gcnet.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from gcnet.errors import SettingsError
-from gcnet.models.create import example_input
 from gcnet.recipes.inputs import checkpoint_to_write
+from gcnet.surgery.probe import example_input
 
 
 @dataclass(frozen=True)

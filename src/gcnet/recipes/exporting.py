@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from gcnet.errors import RewriteError, SettingsError
-from gcnet.exporters.check import Agreement, CannotRun, check_onnx, check_program
-from gcnet.exporters.program import Dynamic, check_arguments, export_onnx, export_program
+from gcnet.exporters.check import Agreement, CannotRun
+from gcnet.exporters.program import Dynamic, check_arguments
+from gcnet.exporters.table import EXPORTERS, Exporter
 from gcnet.files.atomic import write_atomically
-from gcnet.models.create import example_input
 from gcnet.recipes.inputs import file_to_write, stored_model
 from gcnet.rewrites.folding.apply import fold as fold_model
 from gcnet.surgery import record
-
-Convert = Callable[..., bytes]
-Check = Callable[..., Agreement]
-FORMATS: dict[str, tuple[Convert, Check]] = {
-    ".onnx": (export_onnx, check_onnx),
-    ".pt2": (export_program, check_program),
-}
+from gcnet.surgery.probe import example_input
 
 
 @dataclass(frozen=True)
@@ -88,21 +81,18 @@ def export(
     model, why_not = _folded(model, fold)
     content = convert(model, input_size=size, dynamic=dynamic, dtype=dtype)
     agreement, unchecked = None, None
-    if out.suffix.lower() == ".onnx" and importlib.util.find_spec("onnxruntime") is None:
-        unchecked = 'onnxruntime is not installed: pip install "gcnet[export]"'
-    else:
-        try:
-            agreement = check(content, model, input_size=size, dynamic=dynamic, dtype=dtype)
-        except CannotRun as error:
-            unchecked = str(error)
+    try:
+        agreement = check(content, model, input_size=size, dynamic=dynamic, dtype=dtype)
+    except CannotRun as error:
+        unchecked = str(error)
     write_atomically(out, lambda file: file.write(content))
     return Exported(out, len(content), record.has(model, "fold"), why_not, size, agreement, unchecked)
 
 
-def _format_of(out: Path) -> tuple[Convert, Check]:
-    if out.suffix.lower() not in FORMATS:
-        raise SettingsError(f"out={str(out)!r}: the suffix says the format; allowed are {', '.join(FORMATS)}")
-    return FORMATS[out.suffix.lower()]
+def _format_of(out: Path) -> Exporter:
+    if out.suffix.lower() not in EXPORTERS:
+        raise SettingsError(f"out={str(out)!r}: the suffix says the format; allowed are {', '.join(EXPORTERS)}")
+    return EXPORTERS[out.suffix.lower()]
 
 
 def _own_size(model: nn.Module) -> tuple[int, ...]:

@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 from gcnet.checkpoints import load_checkpoint, save_checkpoint
 from gcnet.errors import SettingsError
 from gcnet.exporters.check import distance
-from gcnet.models.create import example_input
 from gcnet.recipes.inputs import checkpoint_to_write, stored_model
 from gcnet.rewrites.folding.apply import fold as fold_model
 from gcnet.surgery import record
+from gcnet.surgery.probe import example_input
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gcnet.models.create import example_input
 from gcnet.recipes.inputs import device_of, model_of
 from gcnet.report.profile import Profile
 from gcnet.report.profile import profile as profile_model
 from gcnet.surgery import record
+from gcnet.surgery.probe import example_input
 from gcnet.tasks.parts import BlockSettings
 
 

@@ -14,17 +14,17 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from gcnet.analysis.cost import time_side_by_side
 from gcnet.analysis.intervals import Median
-from gcnet.analysis.simplify import simplify as simplify_model
 from gcnet.checkpoints import save_checkpoint
 from gcnet.data.classification.folders import load_classification
 from gcnet.data.classification.transforms import eval_transform
 from gcnet.data.images import read_image
 from gcnet.errors import ImageError, SettingsError, whole
 from gcnet.recipes.inputs import checkpoint_to_write, data_of, device_of, find_images, stored_model
+from gcnet.rewrites.simplification.apply import simplify as simplify_model
 from gcnet.rewrites.simplification.report import Simplification
 from gcnet.surgery import record
+from gcnet.surgery.timing import time_side_by_side
 from gcnet.tasks.table import spec_of
 
 

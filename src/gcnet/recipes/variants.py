@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gcnet.analysis.comparison import PLAIN as NONE
 from gcnet.analysis.published import AXES, ONE, Published, Row
 from gcnet.analysis.published import NONE as PAPER_NONE
 from gcnet.blocks.catalogue import block_options, list_blocks
@@ -15,7 +16,6 @@ from gcnet.tasks.parts import BlockSettings
 from gcnet.tasks.settings import Settings
 from gcnet.tasks.table import spec
 
-NONE = "none"
 BLOCKS = (NONE, "se", "snl", "gc", "nl")  # compared where nothing else is asked for
 _PLACES = ("stages", "at", "where", "position")  # arguments of insert; every other axis is an option of the block
 _IN_STAGES = ("stages", "where", "position")

@@ -1,8 +1,8 @@
 """`deform`: 3x3 convolutions of chosen stages become deformable (DCN v1, arXiv 1703.06211; v2, arXiv 1811.11168)."""
 
 import copy
-from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,11 @@ def deform(
         },
     )
     return result
+
+
+def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    """Do a `deform` on record again."""
+    return deform(model, **{key: value for key, value in rewrite.items() if key != "rewrite"})
 
 
 class DeformableConv2d(DeformConv2d):

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from gcnet.surgery import families, record
 from gcnet.surgery.eager import check_model
 from gcnet.surgery.globs import match_modules
 from gcnet.surgery.places import Place, attach, is_called, output_of
-from gcnet.surgery.probe import is_channels_last, probe
+from gcnet.surgery.probe import example_input, is_channels_last, probe
+from gcnet.surgery.units import with_slots
 
 BuildBlock = Callable[[int], nn.Module]
 POSITIONS = ("after_1x1", "after_add", *families.INNER)
@@ -94,6 +95,7 @@ def insert(
                 f"{'' if where else f', the default of {block!r},'} between two; give where='all', 'last' or indices"
             )
         places = _places_in_stages(found, chosen, units, position or "after_1x1")
+    result = with_slots(result, [place.host for place in places if place.side == "slot"])
     for place in places:
         assert place.channels is not None
         attach(result, place, _like(result, place, build(place.channels)))
@@ -110,6 +112,13 @@ def insert(
         },
     )
     return result
+
+
+def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    """Do an `insert` on record again; one whose block was a callable cannot be, since the record does not hold it."""
+    places = {key: rewrite.get(key) for key in ("stages", "at", "where", "position")}
+    example = example_input(model) if places["at"] is not None and record.architecture(model) is not None else None
+    return insert(model, rewrite["block"], example=example, **places, **rewrite.get("options", {}))
 
 
 def inserted(model: nn.Module) -> dict[str, nn.Module]:

@@ -54,11 +54,7 @@ Stages = dict[str, list[Unit]]
 
 
 def _slot(child: str) -> Rule:
-    def rule(unit: Any, name: str) -> Place:
-        torchvision_resnet.make_slots(unit)
-        return Place(name, "slot", child)
-
-    return rule
+    return lambda unit, name: Place(name, "slot", child)
 
 
 def _before(attribute: str) -> Rule:

@@ -10,15 +10,26 @@ from typing import Any
 from torch import nn
 
 Record = dict[str, Any]
+SCHEMA = 2  # of `architecture`; 1 had no task, and a detector's options beside its name
 
 
 def architecture(model: nn.Module) -> Record | None:
-    """The arguments of `create_model` that built this model, or None for a model that came from elsewhere."""
+    """What `create_model` was asked for: schema, task, name, num_classes, options; None for a model from elsewhere."""
     return getattr(model, "gcnet_architecture", None)
 
 
-def set_architecture(model: nn.Module, name: str, num_classes: int, options: Record | None = None) -> None:
-    model.gcnet_architecture = {"name": name, "num_classes": num_classes, "options": dict(options or {})}  # type: ignore[assignment]
+def set_architecture(model: nn.Module, task: str, name: str, num_classes: int, options: Record | None = None) -> None:
+    """Note what builds this model again: `create_model(name, num_classes=num_classes, **options)`.
+
+    Args:
+        model: the one that was built.
+        task: what it is trained for, such as "classify", "detect", "instances", "scenes".
+        name: a name of `create_model`.
+        num_classes: outputs of the head, without the background.
+        options: those of the name that are not its defaults, as JSON can hold them.
+    """
+    built = {"schema": SCHEMA, "task": task, "name": name, "num_classes": num_classes, "options": dict(options or {})}
+    model.gcnet_architecture = built  # type: ignore[assignment]
 
 
 def rewrites(model: nn.Module) -> list[Record]:
@@ -51,3 +62,10 @@ def classes(model: nn.Module) -> list[str] | None:
 
 def set_classes(model: nn.Module, names: list[str]) -> None:
     model.gcnet_classes = list(names)  # type: ignore[assignment]
+
+
+def carry(old: nn.Module, new: nn.Module) -> None:
+    """What is noted on a block: its place if `insert` put it there, the model's record if the block is the model."""
+    for key, value in vars(old).items():
+        if key.startswith("gcnet_"):
+            setattr(new, key, value)

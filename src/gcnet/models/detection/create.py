@@ -153,7 +153,8 @@ def create_detector(
         model = TwoStage(backbone, rpn, roi_heads, transform, num_classes=num_classes)
     defaults = create_detector.__kwdefaults__ or {}
     chosen = {key: _plain(value) for key, value in given.items() if value != defaults[key]}
-    model.gcnet_architecture = {"name": name, "num_classes": num_classes, "preset": preset, **chosen}  # type: ignore[assignment]
+    task = "instances" if "mask" in kind else "detect"
+    record.set_architecture(model, task, name, num_classes, {"preset": preset} | chosen)
     sizes = {"min_size": _plain(min_size), "max_size": max_size}
     record.set_preprocessing(model, sizes | {"mean": list(image_mean), "std": list(image_std), "channel_order": "RGB"})
     return model

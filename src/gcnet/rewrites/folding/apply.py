@@ -1,6 +1,7 @@
 """`fold`: a trained model in, the same function out with norms and context blocks merged into the convolutions."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -13,14 +14,15 @@ from torchvision.ops import FrozenBatchNorm2d
 from gcnet.blocks import NonLocal
 from gcnet.errors import RewriteError
 from gcnet.rewrites.folding.dataflow import Dataflow
-from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext, NormThenAct, StayInEval, exact
-from gcnet.rewrites.folding.units import join_shortcut
+from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext, exact
+from gcnet.rewrites.folding.merged import FixedNorm, MergedNorm, NormThenAct, keep_in_eval
+from gcnet.rewrites.folding.units import join_shortcuts
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
 from gcnet.surgery.frames import small_images
 from gcnet.surgery.narrow import CONTEXT_BLOCKS, is_pointwise
-from gcnet.surgery.places import detach, has_hooks, parameter_holders
-from gcnet.surgery.probe import example_arguments, is_channels_last
+from gcnet.surgery.places import detach, has_hooks, parameter_holders, replace
+from gcnet.surgery.probe import evaluating, example_arguments, example_input, is_channels_last
 from gcnet.surgery.same_outputs import check_same
 
 
@@ -63,9 +65,11 @@ def fold(model: nn.Module, example: Any = None) -> nn.Module:
     return folded
 
 
-def fold_unchecked(model: nn.Module, example: Any = None) -> nn.Module:
-    """`fold` without the comparison of outputs, for a model that is filled with weights afterwards."""
-    return _fold(model, _arguments(model, example))
+def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    """Do a `fold` on record again: only the structure, since outputs at random weights say nothing about the file's."""
+    example = example_input(model) if record.architecture(model) is not None else None
+    with evaluating(model):
+        return _fold(model, _arguments(model, example))
 
 
 def _arguments(model: nn.Module, example: Any) -> tuple[Any, ...]:
@@ -103,9 +107,9 @@ def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
     for module in list(result.modules()):
         if isinstance(module, NonLocal):
             _merge_own_norm(module)
-        join_shortcut(module)
+    result = join_shortcuts(result)
     record.add_rewrite(result, {"rewrite": "fold"})
-    result.train = StayInEval(result)  # type: ignore[method-assign]
+    keep_in_eval(result)
     return result
 
 
@@ -128,13 +132,13 @@ def _unfreeze(model: nn.Module) -> nn.Module:
     for module in cast(list[Any], list(model.modules())):
         kind = type(module)  # not compared with isinstance: a subclass may do something else
         if kind is FrozenBatchNorm2d or kind is FrozenBatchNormAct2d:
-            norm = nn.BatchNorm2d(len(module.weight), eps=module.eps)
+            norm = FixedNorm(len(module.weight), eps=module.eps)
             with torch.no_grad():
                 for key in ("weight", "bias", "running_mean", "running_var"):
                     getattr(norm, key).copy_(getattr(module, key))
             norm = norm.to(module.weight.device, module.weight.dtype).eval().requires_grad_(False)
             acting = kind is FrozenBatchNormAct2d
-            _replace(model, module, _carrying(module, NormThenAct(norm, module.drop, module.act) if acting else norm))
+            replace(model, {module: _carrying(module, NormThenAct(norm, module.drop, module.act) if acting else norm)})
     return model
 
 
@@ -183,8 +187,8 @@ def _merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
         setattr(conv, key, nn.Parameter(value, requires_grad=conv.weight.requires_grad))
     drop, act = (getattr(norm, key, nn.Identity()) for key in ("drop", "act"))
     bare = type(drop) is type(act) is nn.Identity
-    substitute = nn.Identity() if bare else NormThenAct(nn.Identity(), drop, act)
-    _replace(model, norm, _carrying(norm, substitute.eval()))
+    substitute = MergedNorm() if bare else NormThenAct(nn.Identity(), drop, act)
+    replace(model, {norm: _carrying(norm, substitute.eval())})
 
 
 def _carrying(old: nn.Module, new: nn.Module) -> nn.Module:
@@ -207,7 +211,7 @@ def _merge_block(
     is_conv = conv_name in flow.layers and flow.layers[conv_name].kind == "conv"
     conv: Any = model.get_submodule(conv_name) if is_conv else None
     if is_pointwise(conv) and conv.in_channels <= conv.out_channels and flow.only_reader(source) == name:
-        _replace(model, conv, _carrying(conv, FoldedContext(conv, block).eval()))
+        replace(model, {conv: _carrying(conv, FoldedContext(conv, block).eval())})
         _take_out(model, name, block)
         return
     if not flow.owns_input(name):
@@ -217,18 +221,18 @@ def _merge_block(
     if is_pointwise(following):
         _refuse_tied(tied, str(reader))
         _refuse_hooks(model, str(reader))
-        _replace(model, following, _carrying(following, ContextThenConv(block, following).eval()))
+        replace(model, {following: _carrying(following, ContextThenConv(block, following).eval())})
         _take_out(model, name, block)
     else:
         folded = FoldedBlock(block).eval()
         if hasattr(block, "gcnet_side"):
             folded.gcnet_side = block.gcnet_side
-        _replace(model, block, folded)
+        replace(model, {block: folded})
 
 
 def _take_out(model: nn.Module, name: str, block: nn.Module) -> None:
     detach(model, name)
-    _replace(model, block, nn.Identity().eval())  # where it stands under a second name
+    replace(model, {block: nn.Identity().eval()})  # where it stands under a second name
 
 
 def _merge_own_norm(block: NonLocal) -> None:
@@ -236,11 +240,3 @@ def _merge_own_norm(block: NonLocal) -> None:
     if block.norm is not None:
         block.out = fuse_linear_bn_eval(block.out, block.norm)
         block.norm = None
-
-
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put the new module wherever the old one is."""
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                parent._modules[name] = new
