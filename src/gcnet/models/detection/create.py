@@ -14,7 +14,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from gcnet.errors import GcnetError
+from gcnet.errors import GcnetError, whole
 from gcnet.models.detection import cascade
 from gcnet.models.detection.backbone import NORMS, RESNETS, Backbone, Shape, build_body, norm_layer
 from gcnet.models.detection.heads import BOX_HEADS, BoxPredictor, MaskPredictor, build_box_head
@@ -117,8 +117,7 @@ def create_detector(
     _check(kind, trunk, given)
     if preset not in PRESETS:
         raise GcnetError(f"preset={preset!r}: allowed are {', '.join(map(repr, PRESETS))}")
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise GcnetError(f"num_classes={num_classes!r}: allowed are whole numbers from 1")
+    whole("num_classes", num_classes)
     parts = PRESETS[preset]
     dense = kind == "retinanet"
     fixed = norm == "frozen" and parts.fixed_statistics
@@ -285,17 +284,9 @@ def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
         value = given[key]
         if value is not None and (len(value) != 2 or min(value) < 1):
             raise GcnetError(f"{key}={value!r}: expected two numbers from 1: per level before NMS, per image after it")
-    for key in (
-        "base_channels",
-        "groups",
-        "group_width",
-        "fpn_channels",
-        "fc_channels",
-        "mask_channels",
-        "rois_per_image",
-    ):
-        if given[key] is not None and given[key] < 1:
-            raise GcnetError(f"{key}={given[key]!r}: allowed are whole numbers from 1")
+    for key in (*_RESNET, "fpn_channels", "fc_channels", "mask_channels", "rois_per_image"):
+        if given[key] is not None:
+            whole(key, given[key])
 
 
 def _shape(trunk: str, given: dict[str, Any]) -> Shape | None:
