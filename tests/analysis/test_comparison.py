@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, findings, make_rows, run_table, to_csv
+from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, findings, make_rows, run_table
 from gcnet.analysis.intervals import Median
+from gcnet.report.texts import to_csv
 from gcnet.scenes.conclusions import conclusions, meaning
 from gcnet.surgery.timing import Timing
 from gcnet.tasks.settings import Settings

@@ -51,7 +51,7 @@ def test_replace_changes_what_is_named_and_nothing_else():
         ({"optimisation": 3}, "optimisation=3: there is no such setting"),
         ({"block": Optimisation()}, "does not go with task='classify', whose block is BlockSettings"),
         ({"clip_norm": "1"}, "clip_norm='1': allowed are numbers from 0"),
-        ({"recipe": "1x"}, "recipe='1x': there is no such setting"),
+        ({"recipe": "1x"}, "recipe='1x' goes with --task detect or instances"),
     ],
 )
 def test_what_is_no_setting_of_the_task_is_refused_in_words(given, match):

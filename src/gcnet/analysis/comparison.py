@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,15 +154,6 @@ def points(value: float) -> str:
         ('+12.3', '-0.4')
     """
     return f"{100 * value:+.1f}"
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of dicts as CSV; the columns are those of all rows, in the order of their first appearance."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def run_table(comparison: Comparison) -> list[dict[str, Any]]:

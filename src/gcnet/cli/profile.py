@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gcnet.cli.figures import show
-from gcnet.cli.options import (
-    BLOCK_PANEL,
-    At,
-    Option,
-    Position,
-    Reduction,
-    Stages,
-    Where,
-    named_values,
-    split,
-    whole_numbers,
-)
+from gcnet.cli.options import BLOCK_OPTIONS, Reduction, settings_options, whole_numbers
 
 
+@settings_options(BLOCK_OPTIONS)
 def profile(
+    put_in: dict[str, Any],
     model: Annotated[
         str,
         typer.Argument(
@@ -34,17 +25,11 @@ def profile(
         str | None, typer.Option(help="Channels, height and width: 3,800,1280; else what the model expects.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in the batch.")] = 1,
-    block: Annotated[str | None, typer.Option(help="gc, snl, se, nl, ...", rich_help_panel=BLOCK_PANEL)] = None,
-    stages: Stages = None,
-    reduction: Reduction = None,
-    at: At = None,
-    where: Where = None,
-    position: Position = None,
-    option: Option = None,
     rounds: Annotated[int, typer.Option(min=0, help="How often each model is timed; 0: not at all.")] = 20,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; else cuda if there is one.")] = None,
     channels_last: Annotated[bool, typer.Option(help="Time it in this memory format.")] = False,
     json: Annotated[Path | None, typer.Option(help="Also write the figures into this file.")] = None,
+    reduction: Reduction = None,
 ) -> None:
     """Parameters, multiply-accumulates, memory and time of a model by stage, with and without its blocks.
 
@@ -57,22 +42,17 @@ def profile(
         raise typer.BadParameter(
             f"{input!r} is not channels, height and width, such as 3,800,1280", param_hint="--input"
         )
-    options = named_values(option or []) | ({} if reduction is None else {"reduction": reduction})
-
+    if reduction is not None:
+        put_in["block_options"] = put_in.get("block_options", {}) | {"reduction": reduction}
     from gcnet.recipes.profiling import profile as run
 
     found = run(
         model,
         input_size=size,
         batch=batch,
-        block=block,
-        stages=None if stages is None else split(stages),
-        at=at,
-        where=where,
-        position=position,
-        block_options=options,
         rounds=rounds,
         device=device,
         channels_last=channels_last,
+        **put_in,
     )
     show(found, json, width=120)

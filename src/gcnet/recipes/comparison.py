@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from torch import nn
 
-from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows, run_table, to_csv
+from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows
 from gcnet.analysis.cost import count_macs, count_parameters
 from gcnet.errors import RunError, SettingsError
-from gcnet.files.atomic import write_text
 from gcnet.recipes.inputs import device_of
 from gcnet.recipes.run import folder as folders
 from gcnet.recipes.run.evaluation import evaluate
@@ -102,8 +101,6 @@ def compare(
     comparison = Comparison(
         folder, settings, metric, split, rows, tuple(results), tuple(failures), axis=axis, published=published
     )
-    write_text(folder / "comparison.csv", to_csv(comparison.table))
-    write_text(folder / "runs.csv", to_csv(run_table(comparison)))
     save_report(comparison)
     return comparison
 

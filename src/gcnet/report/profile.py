@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Group
 from rich.table import Table
@@ -93,8 +94,10 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
         counted = DetectorPass(model, images)
         boxes, behind = counted.count, detector_part
     costs = costs_of(counted, images, named=named, boxes=boxes, behind=behind, rounds=rounds, budget=budget)
-    without = None if costs.without is None else Profile(**vars(costs.without))
-    return Profile(**vars(costs) | {"without": without})
+    figures: dict[str, Any] = dict(vars(costs))
+    if costs.without is not None:
+        figures["without"] = Profile(**vars(costs.without))
+    return Profile(**figures)
 
 
 def _tables(profile: Costs) -> Group:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -34,4 +34,16 @@ def plain_table(
         table.add_column(column, justify="left" if index in left else "right", no_wrap=index == 0 or not wrap)
     for row in rows:
         table.add_row(*map(Text, row))
+    return table
+
+
+def class_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """A row for each class with its figures; where there is nothing to measure a dash."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(title=title)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for row in rows:
+        cells = (row.get(name) for name in columns)
+        table.add_row(*(Text("-" if c is None else f"{c:.3f}" if isinstance(c, float) else str(c)) for c in cells))
     return table

@@ -8,7 +8,7 @@ from dataclasses import MISSING, Field, InitVar, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gcnet.errors import SettingsError
+from gcnet.errors import SettingsError, UsageError
 from gcnet.tasks.parts import (
     BlockSettings,
     DataSettings,
@@ -135,6 +135,9 @@ def _made(part: str, kind: type[Part], whole: Part | None, values: Mapping[str, 
 def _refusal(name: str, value: Any, task: str) -> SettingsError:
     if any(name in flat_fields(spec(other)) for other in TASKS):
         return idle(name, value, task)
+    takers = [other for other in TASKS if name in spec(other).shorthands]
+    if takers:
+        return UsageError(f"{name}={value!r} goes with --task {' or '.join(takers)}")
     known = ", ".join(flat_fields(spec(task)))
     return SettingsError(f"{name}={value!r}: there is no such setting; those of task={task!r} are {known}")
 

@@ -69,6 +69,7 @@ class TaskSpec:
         settings: the type of its own part of the settings.
         defaults: where it departs from the defaults of the other parts, by flat name.
         derive: flat settings as they were given -> with those that follow from them.
+        shorthands: names that only `derive` reads, such as that of a published recipe.
         recognise: whether a model that does not say its task is of this one.
         read: (path, splits=, settings=) or (path, splits=, model=, strict=) -> what examples there are; has `classes`.
         build: (settings, classes) -> the model before its first step, with its record.
@@ -99,6 +100,7 @@ class TaskSpec:
     cost: Callable[[nn.Module, Tensor], Counted] = whole_model
     defaults: Mapping[str, Any] = field(default_factory=dict)
     derive: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    shorthands: tuple[str, ...] = ()
     spot: Mapping[str, Any] | None = None
 
 

@@ -6,12 +6,13 @@ import json
 import platform
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gcnet.errors import RunError
+from gcnet.errors import RunError, UsageError
 from gcnet.files.atomic import write_text
 from gcnet.tasks.settings import Settings, changed, from_json, to_json
 from gcnet.version import hardware, versions
@@ -46,6 +47,15 @@ def check_new(folder: Path) -> None:
             f"(resume=True in Python), choose another name, or delete the folder"
         )
     raise RunError(f"{folder} is not empty and holds no run; choose another name for the run")
+
+
+def settings_to_resume(folder: Path, given: Mapping[str, Any]) -> Settings:
+    """Those that the run in this folder began with, changed by what was given, by flat names."""
+    if not (folder / "settings.json").exists():
+        raise UsageError(f"resume: {folder} holds no run (no settings.json)")
+    if "recipe" in given:
+        raise UsageError("recipe: a run that is resumed keeps its recipe; --epochs may grow")
+    return replace(from_json(folder / "settings.json"), runs=folder.parent, name=folder.name, **given)
 
 
 def check_resumable(folder: Path, settings: Settings) -> None:

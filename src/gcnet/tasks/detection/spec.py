@@ -165,6 +165,7 @@ def _spec(name: str, metric: str, model: str, *, masks: bool) -> TaskSpec:
         settings=DetectSettings,
         defaults=DEFAULTS | {"model": model},
         derive=derived,
+        shorthands=("recipe",),
         recognise=partial(_recognise, masks=masks),
         read=partial(_read, masks=masks),
         build=partial(_build, masks=masks),

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
-from gcnet.ops.attention_pool import kernels
-from gcnet.ops.attention_pool.fused import attention_pool_fused
-from gcnet.ops.attention_pool.reference import attention_pool_reference as attention_pool_reference
+from gcnet.errors import GcnetError
+from gcnet.ops.attention_pooling import kernels
+from gcnet.ops.attention_pooling.fused import attention_pool_fused
+from gcnet.ops.attention_pooling.fused import pool_by_logits as pool_by_logits
+from gcnet.ops.attention_pooling.reference import attention_pool_reference as attention_pool_reference
 from gcnet.ops.checks import check_map
 
 
@@ -35,11 +37,11 @@ def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     """
     check_map(x)
     if weight.shape != x.shape[1:2]:
-        raise ValueError(
+        raise GcnetError(
             f"weight has shape {tuple(weight.shape)}; expected ({x.shape[1]},), one number per channel of x"
         )
     if bias is not None and bias.numel() != 1:
-        raise ValueError(f"bias has shape {tuple(bias.shape)}; expected a scalar or shape (1,)")
+        raise GcnetError(f"bias has shape {tuple(bias.shape)}; expected a scalar or shape (1,)")
     if kernels.available(x):
         context_BC = kernels.attention_pool_kernels(x, weight)
         return context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gcnet import ops
-from gcnet.ops.pooled_transform import kernels, pooled_transform_reference
+from gcnet.ops.context_vectors import Branch, pooled_transform_reference, triton
 from gcnet.ops.triton_runtime import HAS_TRITON
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
@@ -152,7 +152,7 @@ def test_an_unknown_activation_is_named():
 
 
 def run_kernel(tensors, activation="relu", eps=1e-5) -> Tensor:
-    return kernels.pooled_transform_op(*(None if t is None else t.to(DEVICE) for t in tensors), eps, activation).cpu()
+    return triton.pooled_transform_op(*(None if t is None else t.to(DEVICE) for t in tensors), eps, activation).cpu()
 
 
 @needs_triton
@@ -183,8 +183,9 @@ def test_kernel_in_half_precision_rounds_once(dtype):
 @needs_triton
 def test_kernel_passes_opcheck():
     tensors = [t if t is None else t.to(DEVICE) for t in inputs((2, 6, 4, 4), ("attention", "two"), torch.float32)]
-    torch.library.opcheck(kernels.pooled_transform_op, (*tensors, 1e-5, "relu"))
+    torch.library.opcheck(triton.pooled_transform_op, (*tensors, 1e-5, "relu"))
 
 
 def test_ordinary_calls_on_the_cpu_never_reach_the_interpreter():
-    assert not kernels.available(*inputs((1, 3, 4, 4), ("attention", "two")))
+    h, key, *weights = inputs((1, 3, 4, 4), ("attention", "two"))
+    assert not triton.serves(h, key, [Branch(tuple(weights))])

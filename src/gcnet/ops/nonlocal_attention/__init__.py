@@ -5,11 +5,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from gcnet.ops.nonlocal_attend.associative import associative_attend
-from gcnet.ops.nonlocal_attend.reference import nonlocal_attend_reference as nonlocal_attend_reference
-from gcnet.ops.nonlocal_attend.reference import pairwise_weights as pairwise_weights
-from gcnet.ops.nonlocal_attend.softmax import softmax_attend
-from gcnet.ops.nonlocal_attend.sorted_prefix import concatenation_attend
+from gcnet.errors import GcnetError
+from gcnet.ops.nonlocal_attention.associative import associative_attend
+from gcnet.ops.nonlocal_attention.reference import nonlocal_attend_reference as nonlocal_attend_reference
+from gcnet.ops.nonlocal_attention.reference import pairwise_weights as pairwise_weights
+from gcnet.ops.nonlocal_attention.softmax import softmax_attend
+from gcnet.ops.nonlocal_attention.sorted_prefix import concatenation_attend
 
 Pairwise = Literal["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
 PAIRWISE: tuple[str, ...] = get_args(Pairwise)
@@ -65,25 +66,25 @@ def nonlocal_attend(
 
 def _check(theta: Tensor, phi: Tensor, g: Tensor, pairwise: str, concat_weight: Tensor | None) -> None:
     if pairwise not in PAIRWISE:
-        raise ValueError(f"pairwise={pairwise!r} is unknown; use one of {', '.join(PAIRWISE)}")
+        raise GcnetError(f"pairwise={pairwise!r} is unknown; use one of {', '.join(PAIRWISE)}")
     if theta.ndim != 3 or phi.ndim != 3 or g.ndim != 3:
-        raise ValueError(
+        raise GcnetError(
             f"theta, phi and g must be (B, P, D), (B, Q, D) and (B, Q, V); "
             f"got {tuple(theta.shape)}, {tuple(phi.shape)} and {tuple(g.shape)}"
         )
     if theta.shape[0] != phi.shape[0] or theta.shape[2] != phi.shape[2]:
-        raise ValueError(
+        raise GcnetError(
             f"phi has shape {tuple(phi.shape)}; expected ({theta.shape[0]}, Q, {theta.shape[2]}) to go with theta"
         )
     if g.shape[:2] != phi.shape[:2]:
-        raise ValueError(
+        raise GcnetError(
             f"g has shape {tuple(g.shape)}; expected {tuple(phi.shape[:2])} first, one value per key of phi"
         )
     if phi.shape[1] == 0:
-        raise ValueError(f"phi has shape {tuple(phi.shape)}, which holds no key; at least one is needed")
+        raise GcnetError(f"phi has shape {tuple(phi.shape)}, which holds no key; at least one is needed")
     if pairwise == "concatenation":
         if concat_weight is None or concat_weight.shape != torch.Size([2 * theta.shape[2]]):
             got = None if concat_weight is None else tuple(concat_weight.shape)
-            raise ValueError(f"concat_weight has shape {got}; pairwise='concatenation' needs ({2 * theta.shape[2]},)")
+            raise GcnetError(f"concat_weight has shape {got}; pairwise='concatenation' needs ({2 * theta.shape[2]},)")
     elif concat_weight is not None:
-        raise ValueError(f"concat_weight is given, but pairwise={pairwise!r} has none; leave it out")
+        raise GcnetError(f"concat_weight is given, but pairwise={pairwise!r} has none; leave it out")

@@ -2,9 +2,10 @@
 
 from torch import Tensor
 
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
-from gcnet.ops.criss_cross.fused import criss_cross_fused
-from gcnet.ops.criss_cross.reference import criss_cross_reference as criss_cross_reference
+from gcnet.ops.criss_cross_attention.fused import criss_cross_fused
+from gcnet.ops.criss_cross_attention.reference import criss_cross_reference as criss_cross_reference
 
 
 def criss_cross(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -34,9 +35,9 @@ def criss_cross(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     check_map(query, dims=(2,), name="query")
     if key.shape != query.shape:
-        raise ValueError(f"key has shape {tuple(key.shape)}; expected {tuple(query.shape)}, the shape of query")
+        raise GcnetError(f"key has shape {tuple(key.shape)}; expected {tuple(query.shape)}, the shape of query")
     check_map(value, dims=(2,), name="value")
     if value.shape[0] != query.shape[0] or value.shape[2:] != query.shape[2:]:
         B, _, H, W = query.shape
-        raise ValueError(f"value has shape {tuple(value.shape)}; expected ({B}, V, {H}, {W}) to go with query")
+        raise GcnetError(f"value has shape {tuple(value.shape)}; expected ({B}, V, {H}, {W}) to go with query")
     return criss_cross_fused(query, key, value)

@@ -34,7 +34,7 @@ def _blocks(x: Tensor, channels_last: bool, row: int) -> tuple[int, int]:
 @torch.library.custom_op("gcnet::fuse", mutates_args=())
 def fuse_op(x: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
     """[relu](x * scale + shift + residual) in one pass, computed in float32."""
-    from gcnet.ops.fuse import programs
+    from gcnet.ops.fusion import programs
 
     check_dtype(x)
     x = dense(x)
@@ -80,7 +80,7 @@ def fuse_backward_op(
     x and scale together or not at all; out where there was a ReLU; at least one of x and out. Without scale the
     gradient of x is grad_residual.
     """
-    from gcnet.ops.fuse import programs
+    from gcnet.ops.fusion import programs
 
     like = dense(x if x is not None else out)  # type: ignore[arg-type]
     check_dtype(like)

@@ -91,7 +91,7 @@ class Parts(NamedTuple):
 
 def pool_parts(x: Tensor, weight: Tensor | None, tile: Tile, most_splits: int = MAX_SPLITS) -> Parts:
     """The first launch: every split of the positions on its own. weight None: average pooling."""
-    from gcnet.ops.attention_pool import programs
+    from gcnet.ops.attention_pooling import programs
 
     x = dense(x)
     B, C, P = x.shape[0], x.shape[1], x.shape[2:].numel()
@@ -125,7 +125,7 @@ def pool_parts(x: Tensor, weight: Tensor | None, tile: Tile, most_splits: int = 
 
 def combine(parts: Parts, context_BC: Tensor, wide_BC: Tensor, logsumexp_B: Tensor) -> None:
     """The second launch: one softmax from those of the splits."""
-    from gcnet.ops.attention_pool import programs
+    from gcnet.ops.attention_pooling import programs
 
     B, splits, C = parts.sums_BSC.shape
     block_c = min(4096 // power_of_two(splits), 256)
@@ -182,7 +182,7 @@ def attention_pool_gradients(
     tile: Tile,
 ) -> tuple[Tensor, Tensor]:
     """`attention_pool_backward_op` with a given tile."""
-    from gcnet.ops.attention_pool import programs
+    from gcnet.ops.attention_pooling import programs
 
     check_dtype(x)
     x = dense(x)

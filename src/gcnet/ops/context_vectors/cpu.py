@@ -1,10 +1,10 @@
-"""The context path at inference on the CPU, in as few calls as possible.
+"""The context path at inference on the CPU, in as few calls as possible (docs/decisions/0011).
 
 Inside a network the caches of a CPU hold the map that was just convolved, not the code of the next small operation:
 each call there takes 20 to 100 microseconds, more than the arithmetic on the vectors of a context block. Here are the
 same sums with half of the calls of the general path (benchmarks/block_alone.py, benchmarks/context_tax.py).
 
-B images, C channels, P positions, T parts of N positions. One image is a vector (C,) all along, several are (B, C).
+B images, C channels, P positions, T parts of N positions. One image is a vector (C,) up to the end, several are (B, C).
 """
 
 import math
@@ -14,25 +14,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gcnet.ops.pooled_transform.reference import ACTIVATIONS
+from gcnet.ops.context_vectors.reference import ACTIVATIONS, Branch
 
 _DTYPES = (torch.float32, torch.float64)
 
 
-def applies(x: Tensor) -> bool:
-    """Whether the path serves this map: on the CPU, no gradient, a dtype that needs no wider sums, nothing traced.
+def serves(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> bool:
+    """Whether the path serves this call: on the CPU, no gradient, one dtype that needs no wider sums, nothing traced.
 
     Exported graphs hold the general path (torch.export passes tensors of another type), and where a trace has a size
     that is no plain number, one image must not become a constant of the graph.
     """
-    return (
-        not torch.is_grad_enabled()
-        and type(x) is Tensor
-        and x.is_cpu
-        and x.dtype in _DTYPES
-        and not torch.is_autocast_enabled("cpu")
-        and type(x.shape[0]) is int
-    )
+    dtype = x.dtype
+    if (
+        torch.is_grad_enabled()
+        or type(x) is not Tensor
+        or not x.is_cpu
+        or dtype not in _DTYPES
+        or torch.is_autocast_enabled("cpu")
+        or type(x.shape[0]) is not int
+    ):
+        return False
+    for weights, _, _ in branches:
+        for weight in weights:
+            if weight is not None and weight.dtype is not dtype:
+                return False
+    return key is None or key.dtype is dtype
+
+
+def vectors(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> list[Tensor]:
+    """See `gcnet.ops.context_vectors.context_vectors`."""
+    pooled = pool(x, key)
+    found = [transform(pooled, branch) for branch in branches]
+    return [t.unsqueeze(0) for t in found] if pooled.ndim == 1 else found
 
 
 def pool(x: Tensor, key: Tensor | None) -> Tensor:
@@ -73,9 +87,9 @@ def _pool_in_parts(x_TNC: Tensor, key: Tensor | None) -> Tensor:
     return torch.bmm(alpha_T1N, x_TNC).sum(0).view(C)
 
 
-def transform(pooled: Tensor, weights: Sequence[Tensor | None], eps: float, activation: str | None) -> Tensor:
-    """Linear -> [LayerNorm] -> [activation] -> linear; weights in the order of `ops.pooled_transform`."""
-    reduce, reduce_bias, norm, norm_bias, expand, expand_bias = weights
+def transform(pooled: Tensor, branch: Branch) -> Tensor:
+    """Linear -> [LayerNorm] -> [activation] -> linear."""
+    (reduce, reduce_bias, norm, norm_bias, expand, expand_bias), eps, activation = branch
     assert expand is not None
     if reduce is not None:
         pooled = _linear(pooled, reduce, reduce_bias)

@@ -10,7 +10,7 @@ B images, N heads, H x W queries (P), I x J keys (Q), D channels of queries and 
 import torch
 from torch import Tensor
 
-from gcnet.ops.nonlocal_attend import nonlocal_attend
+from gcnet.ops.nonlocal_attention import nonlocal_attend
 from gcnet.ops.precision import accumulate_dtype, without_autocast
 
 

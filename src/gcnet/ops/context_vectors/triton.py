@@ -1,25 +1,34 @@
-"""The context path of a folded block on the GPU in two launches, as a custom op without a gradient.
+"""The context path on the GPU at inference in two launches, as a custom op without a gradient.
 
 B images, K channels of the map, H hidden channels, C channels of the result.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from gcnet.ops.attention_pool import kernels as attention
+from gcnet.ops.attention_pooling import kernels as attention
+from gcnet.ops.context_vectors.reference import Branch
 from gcnet.ops.triton_runtime import check_dtype, dense, launch, layout, power_of_two
 
 MAX_HIDDEN = 1024  # the hidden vector lives in one program
 MOST_SPLITS = 64  # per image: every program of the second launch reads all of them
 
 
-def available(h: Tensor, key: Tensor | None, reduce_weight: Tensor | None, *others: Tensor | None) -> bool:
-    """Whether the kernels serve this call: the map is one for them, the hidden vector fits, no gradient is needed."""
-    needs_gradient = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (h, key, reduce_weight, *others)
-    )
-    fits = reduce_weight is None or reduce_weight.shape[0] <= MAX_HIDDEN
-    return attention.available(h) and fits and not needs_gradient
+def serves(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> bool:
+    """Whether the kernels serve this call: the map is one for them, each hidden vector fits, no gradient is needed."""
+    if not attention.available(x):
+        return False
+    weights = [weight for branch in branches for weight in branch.weights]
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, key, *weights)):
+        return False
+    return all(weight is None or weight.shape[0] <= MAX_HIDDEN for weight in weights[::6])
+
+
+def vectors(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> list[Tensor]:
+    """See `gcnet.ops.context_vectors.context_vectors`."""
+    return [pooled_transform_op(x, key, *weights, eps, activation) for weights, eps, activation in branches]
 
 
 @torch.library.custom_op("gcnet::pooled_transform", mutates_args=())
@@ -36,7 +45,7 @@ def pooled_transform_op(
     activation: str | None,
 ) -> Tensor:
     """See `gcnet.ops.pooled_transform`."""
-    from gcnet.ops.pooled_transform import programs
+    from gcnet.ops.context_vectors import programs
 
     check_dtype(h)
     h = dense(h)

@@ -1,14 +1,11 @@
-"""The context path of a folded block: pool a map to one vector and transform it, without touching anything wider."""
+"""The context path with one branch and every tensor by name, its shapes checked."""
 
 from torch import Tensor
 
-from gcnet.ops.attention_pool import attention_pool
-from gcnet.ops.average_pool import average_pool
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
-from gcnet.ops.pooled_transform import kernels
-from gcnet.ops.pooled_transform.reference import ACTIVATIONS, transform
-from gcnet.ops.pooled_transform.reference import pooled_transform_reference as pooled_transform_reference
-from gcnet.ops.precision import accumulate_dtype, without_autocast
+from gcnet.ops.context_vectors.choice import context_vectors
+from gcnet.ops.context_vectors.reference import ACTIVATIONS, Branch
 
 
 def pooled_transform(
@@ -60,44 +57,25 @@ def pooled_transform(
         torch.Size([2, 32])
     """
     check_map(h, name="h")
-    _check(h, key, reduce_weight, reduce_bias, norm_weight, norm_bias, expand_weight, expand_bias, activation)
-    weights = (reduce_weight, reduce_bias, norm_weight, norm_bias, expand_weight, expand_bias)
-    if kernels.available(h, key, *weights):
-        return kernels.pooled_transform_op(h, key, *weights, eps, activation)
-    pooled_BK = average_pool(h) if key is None else attention_pool(h, key)
-    with without_autocast(h):
-        return transform(pooled_BK.to(accumulate_dtype(h)), weights, eps, activation).to(h.dtype)
-
-
-def _check(
-    h: Tensor,
-    key: Tensor | None,
-    reduce_weight: Tensor | None,
-    reduce_bias: Tensor | None,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    expand_weight: Tensor,
-    expand_bias: Tensor | None,
-    activation: str | None,
-) -> None:
     if activation is not None and activation not in ACTIVATIONS:
-        raise ValueError(f"activation={activation!r} is unknown; use one of {', '.join(ACTIVATIONS)} or None")
-    K, H = h.shape[1], None if reduce_weight is None else reduce_weight.shape[0]
+        raise GcnetError(f"activation={activation!r} is unknown; use one of {', '.join(ACTIVATIONS)} or None")
     if reduce_weight is None:
         for name, value in (("reduce_bias", reduce_bias), ("norm_weight", norm_weight), ("norm_bias", norm_bias)):
             if value is not None:
-                raise ValueError(f"{name} is given, but reduce_weight is None; leave both out or give both")
+                raise GcnetError(f"{name} is given, but reduce_weight is None; leave both out or give both")
     elif norm_weight is None and norm_bias is not None:
-        raise ValueError("norm_bias is given, but norm_weight is None; give ones if the norm has no factors")
-    wanted = {
-        "key": (key, (K,)),
-        "reduce_weight": (reduce_weight, (H, K)),
-        "reduce_bias": (reduce_bias, (H,)),
-        "norm_weight": (norm_weight, (H,)),
-        "norm_bias": (norm_bias, (H,)),
-        "expand_weight": (expand_weight, (expand_weight.shape[:1] or (1,)) + (K if H is None else H,)),
-        "expand_bias": (expand_bias, expand_weight.shape[:1]),
-    }
-    for name, (tensor, shape) in wanted.items():
-        if tensor is not None and tensor.shape != tuple(shape):
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)} for h {tuple(h.shape)}")
+        raise GcnetError("norm_bias is given, but norm_weight is None; give ones if the norm has no factors")
+    K, H = h.shape[1], 0 if reduce_weight is None else reduce_weight.shape[0]
+    _expect("key", key, (K,), h)
+    _expect("reduce_weight", reduce_weight, (H, K), h)
+    for name, value in (("reduce_bias", reduce_bias), ("norm_weight", norm_weight), ("norm_bias", norm_bias)):
+        _expect(name, value, (H,), h)
+    _expect("expand_weight", expand_weight, (*(expand_weight.shape[:1] or (1,)), H or K), h)
+    _expect("expand_bias", expand_bias, (expand_weight.shape[0],), h)
+    weights = (reduce_weight, reduce_bias, norm_weight, norm_bias, expand_weight, expand_bias)
+    return context_vectors(h, key, [Branch(weights, eps, activation)])[0]
+
+
+def _expect(name: str, tensor: Tensor | None, shape: tuple[int, ...], h: Tensor) -> None:
+    if tensor is not None and tuple(tensor.shape) != shape:
+        raise GcnetError(f"{name} has shape {tuple(tensor.shape)}; expected {shape} for h {tuple(h.shape)}")

@@ -22,7 +22,7 @@ from torch.backends.cuda import SDPAParams, can_use_efficient_attention
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gcnet.ops.nonlocal_attend.query_chunks import SoftmaxInChunks
+from gcnet.ops.nonlocal_attention.query_chunks import SoftmaxInChunks
 from gcnet.ops.precision import accumulate_dtype
 
 Route = Literal["fused", "efficient", "chunks"]

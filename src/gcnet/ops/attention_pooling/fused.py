@@ -27,6 +27,14 @@ def attention_pool_fused(x: Tensor, weight: Tensor, bias: Tensor | None = None) 
         return context_BC.to(x.dtype)
 
 
+def pool_by_logits(x_BPC: Tensor, logits_BP1: Tensor) -> Tensor:
+    """The context (B, C) of logits that are there already, whose softmax and sums are float32 or wider."""
+    wide = accumulate_dtype(x_BPC)
+    with without_autocast(x_BPC):
+        alpha_B1P = logits_BP1.to(wide).softmax(1).transpose(1, 2)
+        return torch.bmm(alpha_B1P, x_BPC.to(wide)).squeeze(1).to(x_BPC.dtype)
+
+
 class AttentionPool(torch.autograd.Function):
     """The pool with a backward that writes the map's gradient once, as a product of rank two."""
 

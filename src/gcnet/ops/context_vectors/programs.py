@@ -7,7 +7,7 @@ The pooling before it is `pool_split` of attention pooling. Everything is float3
 import triton
 import triton.language as tl
 
-from gcnet.ops.attention_pool.programs import split_shares
+from gcnet.ops.attention_pooling.programs import split_shares
 
 
 @triton.jit

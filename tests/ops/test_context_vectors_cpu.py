@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import gcnet
 from gcnet import ops
 from gcnet.blocks.context import ContextBlock
-from gcnet.ops import lean
+from gcnet.ops.context_vectors import Branch, cpu
 
 CHOICES = [
     {},
@@ -29,21 +29,21 @@ def awake(**choice) -> ContextBlock:
 
 
 @pytest.fixture
-def never_lean(monkeypatch):
-    return lambda: monkeypatch.setattr(lean, "applies", lambda x: False)
+def never_cpu(monkeypatch):
+    return lambda: monkeypatch.setattr(cpu, "serves", lambda *call: False)
 
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("choice", CHOICES)
-def test_the_two_paths_of_a_block_agree(choice, shape, last, never_lean):
+def test_the_two_paths_of_a_block_agree(choice, shape, last, never_cpu):
     block, x = awake(**choice), torch.randn(shape).double()
     if last:
         x = x.movedim(1, -1).contiguous().movedim(-1, 1)
     with torch.no_grad():
-        assert lean.applies(x)
+        assert cpu.serves(x, None, [])
         found = block(x)
-        never_lean()
+        never_cpu()
         torch.testing.assert_close(found, block(x), rtol=1e-12, atol=1e-12)
     assert found.stride() == x.stride()
 
@@ -53,21 +53,21 @@ def test_pools_are_those_of_the_ops_on_any_layout(shape):
     x = torch.randn(*shape, 2).double()[..., 0]  # neither memory format
     key = torch.randn(16).double()
     with torch.no_grad():
-        torch.testing.assert_close(lean.pool(x, key).reshape(-1, 16), ops.attention_pool(x, key))
-        torch.testing.assert_close(lean.pool(x, None).reshape(-1, 16), ops.average_pool(x))
+        torch.testing.assert_close(cpu.pool(x, key).reshape(-1, 16), ops.attention_pool(x, key))
+        torch.testing.assert_close(cpu.pool(x, None).reshape(-1, 16), ops.average_pool(x))
 
 
 def test_it_serves_plain_inference_alone():
     x = torch.randn(1, 4, 3, 3)
-    assert not lean.applies(x)
+    assert not cpu.serves(x, None, [])
     with torch.no_grad():
-        assert lean.applies(x)
-        assert not lean.applies(x.bfloat16())
-        assert not lean.applies(x.to("meta"))
+        assert cpu.serves(x, None, [])
+        assert not cpu.serves(x.bfloat16(), None, [])
+        assert not cpu.serves(x.to("meta"), None, [])
         with torch.autocast("cpu"):
-            assert not lean.applies(x)
+            assert not cpu.serves(x, None, [])
     with torch.inference_mode():
-        assert lean.applies(x)
+        assert cpu.serves(x, None, [])
 
 
 def test_hooks_on_the_layers_still_run():
@@ -114,12 +114,12 @@ def test_a_trace_with_one_image_serves_several(folded):
 def test_several_images_are_pooled_apart():
     x, key = torch.randn(2, 8, 3, 3).double(), torch.randn(8).double()
     with torch.no_grad():
-        apart = torch.stack([lean.pool(image[None], key) for image in x])
-        torch.testing.assert_close(lean.pool(x, key), apart)
+        apart = torch.stack([cpu.pool(image[None], key) for image in x])
+        torch.testing.assert_close(cpu.pool(x, key), apart)
         weights = (torch.randn(3, 8).double(), None, None, None, torch.randn(5, 3).double(), torch.randn(5).double())
         reduce, *_, expand, bias = weights
         expected = F.linear(F.hardswish(F.linear(apart, reduce)), expand, bias)
-        torch.testing.assert_close(lean.transform(apart, weights, 1e-5, "hard_swish"), expected)
+        torch.testing.assert_close(cpu.transform(apart, Branch(weights, 1e-5, "hard_swish")), expected)
 
 
 def test_an_exported_graph_holds_the_general_path():
@@ -134,8 +134,8 @@ def test_an_exported_graph_holds_the_general_path():
 @pytest.mark.parametrize("size", [(64, 72), (61, 72), (61, 69)])  # sixteen parts, eight, one
 def test_large_maps_with_neighbouring_channels_are_pooled_in_parts(size):
     x = torch.randn(1, *size, 64).double().movedim(3, 1)
-    assert lean._parts(x.flatten(2)[0]) == {4608: 16, 4392: 8, 4209: 1}[size[0] * size[1]]
+    assert cpu._parts(x.flatten(2)[0]) == {4608: 16, 4392: 8, 4209: 1}[size[0] * size[1]]
     key = torch.randn(64).double()
     with torch.no_grad():
-        torch.testing.assert_close(lean.pool(x, key)[None], ops.attention_pool(x, key), rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(lean.pool(x, None)[None], ops.average_pool(x), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(cpu.pool(x, key)[None], ops.attention_pool(x, key), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(cpu.pool(x, None)[None], ops.average_pool(x), rtol=1e-12, atol=1e-12)

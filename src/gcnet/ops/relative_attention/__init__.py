@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from gcnet.ops.relative_attend.augmented import relative_attend_augmented
-from gcnet.ops.relative_attend.reference import relative_attend_reference as relative_attend_reference
+from gcnet.errors import GcnetError
+from gcnet.ops.relative_attention.augmented import relative_attend_augmented
+from gcnet.ops.relative_attention.reference import relative_attend_reference as relative_attend_reference
 
 
 def relative_attend(
@@ -53,9 +54,9 @@ def _check(
     query: Tensor | None, key: Tensor | None, value: Tensor, position_query: Tensor, rows: Tensor, columns: Tensor
 ) -> None:
     if value.ndim != 5 or 0 in value.shape[2:4]:
-        raise ValueError(f"value has shape {tuple(value.shape)}; expected (B, N, I, J, V) with at least one key")
+        raise GcnetError(f"value has shape {tuple(value.shape)}; expected (B, N, I, J, V) with at least one key")
     if rows.ndim != 4 or columns.ndim != 4:
-        raise ValueError(
+        raise GcnetError(
             f"rows and columns must be (N, H, I, E) and (N, W, J, E); got {tuple(rows.shape)}, {tuple(columns.shape)}"
         )
     B, N, I, J, _ = value.shape
@@ -64,7 +65,7 @@ def _check(
     _expect("columns", columns, (N, W, J, E))
     _expect("position_query", position_query, (B, N, H, W, E), broadcast=True)
     if (query is None) != (key is None):
-        raise ValueError("query and key go together: give both, or None for both")
+        raise GcnetError("query and key go together: give both, or None for both")
     if query is not None and key is not None:
         _expect("key", key, (B, N, I, J, key.shape[-1]))
         _expect("query", query, (B, N, H, W, key.shape[-1]), broadcast=True)
@@ -76,4 +77,4 @@ def _expect(name: str, tensor: Tensor, shape: tuple[int, ...], *, broadcast: boo
     if len(sizes) != len(shape) or any(
         n != m and not (i in free and n == 1) for i, (n, m) in enumerate(zip(sizes, shape, strict=True))
     ):
-        raise ValueError(f"{name} has shape {sizes}; expected {shape} to go with the others")
+        raise GcnetError(f"{name} has shape {sizes}; expected {shape} to go with the others")
