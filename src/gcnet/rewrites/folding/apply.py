@@ -5,21 +5,20 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from timm.layers.norm_act import FrozenBatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_eval
 from torch.utils._pytree import tree_map_only
-from torchvision.ops import FrozenBatchNorm2d
 
 from gcnet.blocks import NonLocal
 from gcnet.errors import RewriteError
 from gcnet.rewrites.folding.dataflow import Dataflow
 from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext, exact
 from gcnet.rewrites.folding.merged import FixedNorm, MergedNorm, NormThenAct, keep_in_eval
-from gcnet.rewrites.folding.units import join_shortcuts
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
+from gcnet.surgery.families import RESNET_UNITS
 from gcnet.surgery.frames import small_images
+from gcnet.surgery.labels import FROZEN_NORM, FROZEN_NORM_ACT, label
 from gcnet.surgery.narrow import CONTEXT_BLOCKS, is_pointwise
 from gcnet.surgery.places import detach, has_hooks, parameter_holders, replace
 from gcnet.surgery.probe import evaluating, example_arguments, example_input, is_channels_last
@@ -100,14 +99,17 @@ def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
             _merge_norm(result, name, norm)
             behind[norm] = name
     for name, block in blocks.items():
-        if name in flow.layers:
+        if name in flow.layers and block.as_tensors() is not None:  # else a layer of it has to be called
             _refuse_tied(tied, name)
             _refuse_hooks(result, name)
             _merge_block(result, flow, behind, tied, name, block)
     for module in list(result.modules()):
         if isinstance(module, NonLocal):
             _merge_own_norm(module)
-    result = join_shortcuts(result)
+    if any(label(type(module)) in RESNET_UNITS for module in result.modules()):
+        from gcnet.rewrites.folding.units import join_shortcuts  # here, since it imports torchvision and timm
+
+        result = join_shortcuts(result)
     record.add_rewrite(result, {"rewrite": "fold"})
     keep_in_eval(result)
     return result
@@ -130,14 +132,14 @@ def _check_norms(model: nn.Module) -> None:
 def _unfreeze(model: nn.Module) -> nn.Module:
     """Frozen norms as batch norms in eval mode, which do the same and can be merged."""
     for module in cast(list[Any], list(model.modules())):
-        kind = type(module)  # not compared with isinstance: a subclass may do something else
-        if kind is FrozenBatchNorm2d or kind is FrozenBatchNormAct2d:
+        kind = label(type(module))  # not compared with isinstance: a subclass may do something else
+        if kind in (FROZEN_NORM, FROZEN_NORM_ACT):
             norm = FixedNorm(len(module.weight), eps=module.eps)
             with torch.no_grad():
                 for key in ("weight", "bias", "running_mean", "running_var"):
                     getattr(norm, key).copy_(getattr(module, key))
             norm = norm.to(module.weight.device, module.weight.dtype).eval().requires_grad_(False)
-            acting = kind is FrozenBatchNormAct2d
+            acting = kind == FROZEN_NORM_ACT
             replace(model, {module: _carrying(module, NormThenAct(norm, module.drop, module.act) if acting else norm)})
     return model
 
