@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gcnet.ops import nonlocal_attend
-from gcnet.ops.nonlocal_attend.query_chunks import SoftmaxInChunks
+from gcnet.ops.nonlocal_attention.query_chunks import SoftmaxInChunks
 from gcnet.surgery.timing import time_in_rounds
 from measure import peak_extra_megabytes, rounded, speed_up
 from peers import difference

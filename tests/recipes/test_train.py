@@ -19,7 +19,7 @@ import gcnet
 from gcnet.data.source import open_images, open_photographs
 from gcnet.errors import RunError, SettingsError
 from gcnet.recipes import Settings, train
-from gcnet.recipes.training import prepare
+from gcnet.recipes.run.training import prepare
 from gcnet.tasks import NonFiniteError
 from gcnet.tasks.run_data import eval_loader, train_loader
 from gcnet.tasks.settings import from_json
@@ -310,7 +310,7 @@ def test_a_batch_without_a_readable_image_is_passed_over(changed, photos, tmp_pa
 
 def test_scenes_train_by_the_same_path(tmp_path, monkeypatch):
     pytest.importorskip("mlxtend")
-    monkeypatch.setattr("gcnet.data.source.SCENE_COUNTS", {"train": 64, "val": 16, "test": 16})
+    monkeypatch.setattr("gcnet.scenes.source.SCENE_COUNTS", {"train": 64, "val": 16, "test": 16})
     settings = Settings(
         task="scenes", data="cue", model="scenes", block="gc", schedule="one_cycle", epochs=1, runs=tmp_path
     )
@@ -321,7 +321,7 @@ def test_scenes_train_by_the_same_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"task": "detectify"}, "task='detectify': allowed are 'classify', 'detect', 'segment', 'scenes'"),
+        ({"task": "detectify"}, "task='detectify': allowed are 'classify', 'detect', 'instances', 'scenes'"),
         ({"epochs": 0}, "epochs=0: allowed are whole numbers from 1"),
         ({"seed": True}, "seed=True: allowed are whole numbers from 0"),
         ({"lr": 0.0}, "lr=0.0: allowed are numbers above 0"),

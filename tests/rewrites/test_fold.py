@@ -287,6 +287,72 @@ def test_a_folded_model_stays_in_eval_mode():
     assert not any(module.training for module in folded.modules())
 
 
+def modes(model: nn.Module) -> set[bool]:
+    return {module.training for module in model.modules()}
+
+
+class Parent(nn.Module):
+    """Holds a model as a LightningModule does."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.head = nn.Dropout()
+        self.model = model
+
+
+@pytest.mark.parametrize("hold", [nn.Sequential, Parent, lambda model: nn.Sequential(nn.Sequential(model))])
+def test_whatever_holds_a_folded_model_refuses_and_eval_mends_it(hold):
+    folded = gcnet.fold(small())
+    whole = hold(folded).eval()
+    with pytest.raises(RewriteError, match=r"train\(True\) on a folded model.*eval\(\) on what holds it"):
+        whole.train()
+    assert modes(folded) == {False}
+    assert whole.train(False) is whole
+    assert modes(whole) == {False}
+
+
+@pytest.mark.parametrize("name", ["layer1", "layer1.0", "layer2.0.conv3", "layer1.0.bn1", "bn1", "layer4"])
+def test_a_part_of_a_folded_model_refuses_before_anything_changes(name):
+    folded = gcnet.fold(small())
+    for model in (folded, copy.deepcopy(folded), pickle.loads(pickle.dumps(folded)), gcnet.fold(folded)):
+        part = model.get_submodule(name)
+        with pytest.raises(RewriteError, match="folded model"):
+            part.train()
+        assert modes(model) == {False}
+        assert part.eval() is part
+        assert copy.deepcopy(part).train(False).training is False
+
+
+def test_what_holds_no_merged_layer_trains_and_eval_reaches_it():
+    folded = gcnet.fold(small())
+    assert folded.fc.train().training
+    folded.layer1[0].relu.training = True
+    for model in (copy.deepcopy(folded), pickle.loads(pickle.dumps(folded)), folded):
+        assert modes(model) != {False}
+        model.eval()
+        assert modes(model) == {False}
+    assert folded.fc.training is False
+
+
+def test_a_frozen_norm_that_could_not_be_merged_keeps_to_its_statistics():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), FrozenBatchNorm2d(8)).eval()
+    folded = gcnet.fold(model, torch.rand(2, 3, 4, 4))
+    with pytest.raises(RewriteError, match="folded model"):
+        folded[2].train()
+
+
+def test_the_mode_of_a_class_with_a_train_method_of_its_own_is_set_by_that():
+    class Own(nn.Sequential):
+        def train(self, mode=True):
+            self.told = mode
+            return super().train(mode)
+
+    folded = gcnet.fold(Own(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)).eval(), torch.rand(2, 3, 4, 4))
+    folded.told = None
+    folded.eval()
+    assert folded.told is False
+
+
 def test_a_folded_model_survives_copies_and_pickles():
     folded = gcnet.fold(small())
     x = torch.randn(2, 3, 64, 64)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +59,13 @@ def create_model(
         2
     """
     whole("num_classes", num_classes)
-    detector = _detector_builder(name, num_classes, options) if is_detector(name) else None
+    own = {key: options.pop(key) for key in _detector_options() & options.keys()} if is_detector(name) else {}
     if block is None and (stages is not None or options):
         given = [*(["stages"] if stages is not None else []), *options]
         raise GcnetTypeError(f"{', '.join(given)} given without block=...: these say where and how to put a block")
-    if detector is None:
-        model = _classifier(name, num_classes, imagenet=weights == "imagenet")
-    else:
-        model = detector()
-        if weights == "imagenet":
-            load_imagenet_backbone(model, backbone_name(name))
+    model = plain_model(name, num_classes, own)
+    if weights == "imagenet":
+        _fill_from_imagenet(model, name)
     if deform is not None:
         model = make_deformable(model, stages=deform)
     if block is not None:
@@ -82,25 +78,41 @@ def create_model(
     return model
 
 
-def _detector_builder(name: str, num_classes: int, options: dict[str, Any]) -> Callable[[], nn.Module]:
-    """What builds the detector; its own options are taken out of the others."""
+def _detector_options() -> set[str]:
     from gcnet.models.detection.create import create_detector  # here, since it imports torchvision
 
-    own = options.keys() & inspect.signature(create_detector).parameters.keys()
-    return partial(create_detector, name, num_classes=num_classes, **{key: options.pop(key) for key in own})
+    return set(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
 
 
-def _classifier(name: str, num_classes: int, *, imagenet: bool) -> nn.Module:
+def plain_model(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """The model of a record of architecture: random weights, no block, and nothing else that an option could ask for.
+
+    Raises:
+        ValueError: an unknown name, or an option that is none of this name's own.
+    """
+    whole("num_classes", num_classes)
+    if is_detector(name):
+        from gcnet.models.detection.create import create_detector
+
+        return create_detector(name, num_classes=num_classes, **options)
+    if options:
+        raise GcnetTypeError(f"{name!r} has no options, {', '.join(options)} given")
     model = build(name, num_classes)
-    preprocessing = default_preprocessing(name, model)
     record.set_architecture(model, _TASKS.get(name, "classify"), name, num_classes)
-    if imagenet:
-        load_imagenet(model, name)
-        if preprocessing and has_package(name):
-            preprocessing |= {"mean": [0.5] * 3, "std": [0.5] * 3}
+    preprocessing = default_preprocessing(name, model)
     if preprocessing:
         record.set_preprocessing(model, preprocessing)
     return model
+
+
+def _fill_from_imagenet(model: nn.Module, name: str) -> None:
+    if is_detector(name):
+        load_imagenet_backbone(model, backbone_name(name))
+        return
+    load_imagenet(model, name)
+    preprocessing = record.preprocessing(model)
+    if preprocessing and has_package(name):
+        record.set_preprocessing(model, preprocessing | {"mean": [0.5] * 3, "std": [0.5] * 3})
 
 
 def _scene_defaults(block: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`, `demo`, `fold`, `simplify`, `export`;
-each is also a command. They load on first use, so that `gcnet --help` does not wait for torch.
+"""Whole jobs as plain functions: `train`, `evaluate`, `predict`, `compare`, `demo`, `analyze`, `profile`, `fold`,
+`simplify`, `export`, `convert`; each is also a command. They load on first use: `gcnet --help` does not wait for torch.
 """
 
 from gcnet.lazy import attach

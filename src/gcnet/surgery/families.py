@@ -48,13 +48,7 @@ Stages = dict[str, list[Unit]]
 
 
 def _slot(child: str) -> Rule:
-    def rule(unit: Any, name: str) -> Place:
-        from gcnet.surgery.units import make_slots  # here, since it imports torchvision
-
-        make_slots(unit)
-        return Place(name, "slot", child)
-
-    return rule
+    return lambda unit, name: Place(name, "slot", child)
 
 
 def _before(attribute: str) -> Rule:

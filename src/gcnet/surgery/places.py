@@ -19,7 +19,6 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from gcnet.errors import RewriteError
-from gcnet.surgery import record
 
 _HOOK_ID = 1 << 48
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -66,6 +65,7 @@ def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
         RewriteError: the place is taken, or the host cannot carry a child.
     """
     host = model.get_submodule(place.host)
+    assert place.side != "slot" or place.child in host._modules, place  # see units.with_slots
     there = getattr(host, place.child, None)
     if there is not None and not isinstance(there, nn.Module):
         raise RewriteError(
@@ -107,14 +107,18 @@ def detach(model: nn.Module, name: str) -> None:
         del host._modules[child]
 
 
-def exchange(model: nn.Module, new: Mapping[str, nn.Module]) -> nn.Module:
-    """The model with other modules at these names; they take over what gcnet noted on the old ones."""
-    for name, module in new.items():
-        record.carry(model.get_submodule(name), module)
-        if not name:
-            return module
-        model.set_submodule(name, module)
-    return model
+def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """The model with new modules wherever the old ones are: as children, and in what parents note beside them.
+
+    A parent may keep its units in a list, too, and call them from there.
+    """
+    for parent in list(model.modules()) if new else []:
+        for held in [vars(parent), *vars(parent).values()]:
+            entries = held.items() if isinstance(held, dict) else enumerate(held) if isinstance(held, list) else ()
+            for key, value in list(entries):
+                if isinstance(value, nn.Module) and value in new:
+                    held[key] = new[value]
+    return new.get(model, model)
 
 
 def has_hooks(module: nn.Module, *, own: bool = True) -> bool:

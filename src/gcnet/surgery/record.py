@@ -37,6 +37,11 @@ def rewrites(model: nn.Module) -> list[Record]:
     return list(getattr(model, "gcnet_rewrites", []))
 
 
+def has(model: nn.Module, rewrite: str) -> bool:
+    """Whether a rewrite of that name was applied to this model."""
+    return any(known["rewrite"] == rewrite for known in rewrites(model))
+
+
 def add_rewrite(model: nn.Module, record: Record) -> None:
     model.gcnet_rewrites = [*rewrites(model), record]  # type: ignore[assignment]
 

@@ -1,7 +1,7 @@
 """torchvision's two residual units with room for a context block inside the branch, at its end and on the sum.
 
-torchvision offers no place between the last norm and the addition. A unit of exactly its class becomes one of these
-classes (same parameters, same names, same values), with slots that start empty. The norms stay as they are, so
+torchvision offers no place between the last norm and the addition. A unit of exactly its class gives way to one of
+these classes (same parameters, same names, same values), with slots that start empty. The norms stay as they are, so
 `SyncBatchNorm.convert_sync_batchnorm` and the like can still replace them. In training with a frozen last norm, the
 usual recipe for detectors, a Bottleneck takes the context from its narrow map (see `narrow`).
 
@@ -12,11 +12,15 @@ usual recipe for detectors, a Bottleneck takes the context from its narrow map (
 | `context_sum` | on the sum, before its ReLU |
 """
 
+from collections.abc import Iterable
+from types import MethodType
+
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
 
 from gcnet.surgery import narrow
+from gcnet.surgery.places import replace
 
 
 class BasicBlock(resnet.BasicBlock):
@@ -77,9 +81,24 @@ WITH_SLOTS: dict[type[nn.Module], type[BasicBlock | Bottleneck]] = {
 }
 
 
-def make_slots(unit: nn.Module) -> None:
-    """Turn a torchvision unit into the one with slots; nothing happens to one that has them."""
-    if type(unit) in WITH_SLOTS:
-        unit.__class__ = WITH_SLOTS[type(unit)]
-        for slot in SLOTS[type(unit)]:
-            unit.register_module(slot, None)
+def with_slots(model: nn.Module, names: Iterable[str]) -> nn.Module:
+    """The model with room in the named units; those that have it, or that are not torchvision's, stay as they are."""
+    new: dict[nn.Module, nn.Module] = {}
+    for unit in map(model.get_submodule, names):
+        if type(unit) in WITH_SLOTS:
+            new[unit] = remade(unit, WITH_SLOTS[type(unit)])
+            for slot in SLOTS[WITH_SLOTS[type(unit)]]:
+                new[unit].register_module(slot, None)
+    return replace(model, new)
+
+
+def remade(unit: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    """A new unit of another class with all that the old one has: layers, hooks, mode, what users have set.
+
+    The old one is given up; a method of its own that somebody put on it is bound to the new one.
+    """
+    new = kind.__new__(kind)  # no constructor: layers would be built only to be thrown away
+    for name, value in vars(unit).items():
+        own = isinstance(value, MethodType) and value.__self__ is unit
+        vars(new)[name] = MethodType(value.__func__, new) if own else value
+    return new

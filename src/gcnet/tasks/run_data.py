@@ -113,7 +113,7 @@ class RunData(lightning.LightningDataModule):
         self._progress: dict[str, int] = {}
 
     def train_dataloader(self) -> DataLoader[Any]:
-        self._loader = train_loader(self.source, seed=self.settings.seed, **self._common())
+        self._loader = train_loader(self.source, seed=self.settings.run.seed, **self._common())
         if self._progress:
             self._loader.load_state_dict(self._progress)
         return self._loader
@@ -133,8 +133,8 @@ class RunData(lightning.LightningDataModule):
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
         return {
-            "batch_size": self.settings.batch_size,
-            "workers": self.settings.workers,
+            "batch_size": self.settings.data.batch_size,
+            "workers": self.settings.data.workers,
             "rank": rank,
             "world": world,
         }

@@ -12,14 +12,15 @@ from torch.utils._pytree import tree_map_only
 from gcnet.blocks import NonLocal
 from gcnet.errors import RewriteError
 from gcnet.rewrites.folding.dataflow import Dataflow
-from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext, NormThenAct, StayInEval, exact
+from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext, exact
+from gcnet.rewrites.folding.merged import FixedNorm, MergedNorm, NormThenAct, keep_in_eval
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
 from gcnet.surgery.families import RESNET_UNITS
 from gcnet.surgery.frames import small_images
 from gcnet.surgery.labels import FROZEN_NORM, FROZEN_NORM_ACT, label
 from gcnet.surgery.narrow import CONTEXT_BLOCKS, is_pointwise
-from gcnet.surgery.places import detach, has_hooks, parameter_holders
+from gcnet.surgery.places import detach, has_hooks, parameter_holders, replace
 from gcnet.surgery.probe import evaluating, example_arguments, example_input, is_channels_last
 from gcnet.surgery.same_outputs import check_same
 
@@ -106,12 +107,11 @@ def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
         if isinstance(module, NonLocal):
             _merge_own_norm(module)
     if any(label(type(module)) in RESNET_UNITS for module in result.modules()):
-        from gcnet.rewrites.folding.units import join_shortcut  # here, since it imports torchvision and timm
+        from gcnet.rewrites.folding.units import join_shortcuts  # here, since it imports torchvision and timm
 
-        for module in list(result.modules()):
-            join_shortcut(module)
+        result = join_shortcuts(result)
     record.add_rewrite(result, {"rewrite": "fold"})
-    result.train = StayInEval(result)  # type: ignore[method-assign]
+    keep_in_eval(result)
     return result
 
 
@@ -134,13 +134,13 @@ def _unfreeze(model: nn.Module) -> nn.Module:
     for module in cast(list[Any], list(model.modules())):
         kind = label(type(module))  # not compared with isinstance: a subclass may do something else
         if kind in (FROZEN_NORM, FROZEN_NORM_ACT):
-            norm = nn.BatchNorm2d(len(module.weight), eps=module.eps)
+            norm = FixedNorm(len(module.weight), eps=module.eps)
             with torch.no_grad():
                 for key in ("weight", "bias", "running_mean", "running_var"):
                     getattr(norm, key).copy_(getattr(module, key))
             norm = norm.to(module.weight.device, module.weight.dtype).eval().requires_grad_(False)
             acting = kind == FROZEN_NORM_ACT
-            _replace(model, module, _carrying(module, NormThenAct(norm, module.drop, module.act) if acting else norm))
+            replace(model, {module: _carrying(module, NormThenAct(norm, module.drop, module.act) if acting else norm)})
     return model
 
 
@@ -189,8 +189,8 @@ def _merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
         setattr(conv, key, nn.Parameter(value, requires_grad=conv.weight.requires_grad))
     drop, act = (getattr(norm, key, nn.Identity()) for key in ("drop", "act"))
     bare = type(drop) is type(act) is nn.Identity
-    substitute = nn.Identity() if bare else NormThenAct(nn.Identity(), drop, act)
-    _replace(model, norm, _carrying(norm, substitute.eval()))
+    substitute = MergedNorm() if bare else NormThenAct(nn.Identity(), drop, act)
+    replace(model, {norm: _carrying(norm, substitute.eval())})
 
 
 def _carrying(old: nn.Module, new: nn.Module) -> nn.Module:
@@ -213,7 +213,7 @@ def _merge_block(
     is_conv = conv_name in flow.layers and flow.layers[conv_name].kind == "conv"
     conv: Any = model.get_submodule(conv_name) if is_conv else None
     if is_pointwise(conv) and conv.in_channels <= conv.out_channels and flow.only_reader(source) == name:
-        _replace(model, conv, _carrying(conv, FoldedContext(conv, block).eval()))
+        replace(model, {conv: _carrying(conv, FoldedContext(conv, block).eval())})
         _take_out(model, name, block)
         return
     if not flow.owns_input(name):
@@ -223,18 +223,18 @@ def _merge_block(
     if is_pointwise(following):
         _refuse_tied(tied, str(reader))
         _refuse_hooks(model, str(reader))
-        _replace(model, following, _carrying(following, ContextThenConv(block, following).eval()))
+        replace(model, {following: _carrying(following, ContextThenConv(block, following).eval())})
         _take_out(model, name, block)
     else:
         folded = FoldedBlock(block).eval()
         if hasattr(block, "gcnet_side"):
             folded.gcnet_side = block.gcnet_side
-        _replace(model, block, folded)
+        replace(model, {block: folded})
 
 
 def _take_out(model: nn.Module, name: str, block: nn.Module) -> None:
     detach(model, name)
-    _replace(model, block, nn.Identity().eval())  # where it stands under a second name
+    replace(model, {block: nn.Identity().eval()})  # where it stands under a second name
 
 
 def _merge_own_norm(block: NonLocal) -> None:
@@ -242,11 +242,3 @@ def _merge_own_norm(block: NonLocal) -> None:
     if block.norm is not None:
         block.out = fuse_linear_bn_eval(block.out, block.norm)
         block.norm = None
-
-
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put the new module wherever the old one is."""
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is old:
-                parent._modules[name] = new

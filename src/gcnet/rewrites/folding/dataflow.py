@@ -1,8 +1,8 @@
 """Which layer feeds which, seen in one forward pass: what `fold` may merge, and where a tensor has no other reader.
 
 Convolutions and norms are recognised by the parameters that reach the functional call, not by their class: a layer
-that changes its weight on the way (standardised, parametrised, quantised) is not seen, and so never merged. Tensors
-carry the name of what made them as an attribute while the pass runs.
+that changes its weight on the way (standardised, parametrised, quantised) is not seen, and so never merged. What made a
+tensor is known as long as the tensor lives, so the pass takes no more memory than it would.
 """
 
 from collections import defaultdict
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gcnet.surgery.probe import tensors_in
 from gcnet.surgery.watching import watching
@@ -43,6 +44,15 @@ class Layer:
     calls: int = 0
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What made a tensor: a layer, or a function in parentheses; the function, if it is one of FRESH; who read it."""
+
+    source: str
+    function: str = ""
+    readers: list[str] = field(default_factory=list)
+
+
 class Dataflow(TorchFunctionMode):
     """Watches one forward pass of a model.
 
@@ -54,7 +64,8 @@ class Dataflow(TorchFunctionMode):
     def __init__(self, model: nn.Module, blocks: dict[str, nn.Module]) -> None:
         super().__init__()
         self.layers: dict[str, Layer] = {}
-        self._inputs: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)  # block: origin and readers, per call
+        self._made = WeakTensorKeyDictionary()
+        self._inputs: dict[str, list[_Made]] = defaultdict(list)  # of each block, one per call
         self._blocks = blocks
         self._inside = 0
         self._owner: dict[int, str] = {}
@@ -89,7 +100,7 @@ class Dataflow(TorchFunctionMode):
     def owns_input(self, block: str) -> bool:
         """Whether nothing but this block reads its input, which is a new tensor: it may be overwritten."""
         calls = self._inputs[block]
-        return bool(calls) and all(origin in FRESH and len(readers) == 1 for origin, readers in calls)
+        return bool(calls) and all(made.function in FRESH and len(made.readers) == 1 for made in calls)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -105,12 +116,13 @@ class Dataflow(TorchFunctionMode):
             return out
         reader = owner or f"({name})"
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        origin = self._origin(inputs[0]) if inputs and out is inputs[0] and not owner else name  # changed in place
+        in_place = bool(inputs) and out is inputs[0] and not owner
+        origin = self._maker(inputs[0]).function if in_place else name
         sources = [self._read(tensor, reader) for tensor in inputs]
         if owner:
             self._called(owner, kind, sources[0])
         if isinstance(out, Tensor):
-            _mark(out, reader, origin if origin in FRESH and name in FRESH else "")
+            self._made[out] = _Made(reader, origin if origin in FRESH and name in FRESH else "")
         return out
 
     def _called(self, name: str, kind: str, source: str) -> None:
@@ -118,30 +130,24 @@ class Dataflow(TorchFunctionMode):
         layer.calls += 1
         layer.sources.append(source)
 
-    def _origin(self, tensor: Tensor) -> str:
-        return getattr(tensor, "_gcnet_made", ("", "", []))[1]
+    def _maker(self, tensor: Tensor) -> _Made:
+        return self._made.get(tensor) or _Made("(input)")
 
-    def _read(self, tensor: Any, reader: str) -> str:
-        source, _, readers = getattr(tensor, "_gcnet_made", ("(input)", "", []))
-        readers.append(reader)
-        if source in self.layers:
-            self.layers[source].readers.append(reader)
-        return source
+    def _read(self, tensor: Tensor, reader: str) -> str:
+        made = self._maker(tensor)
+        made.readers.append(reader)
+        if made.source in self.layers:
+            self.layers[made.source].readers.append(reader)
+        return made.source
 
     def _enter(self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._inside:
             x = args[0] if args else next(iter(kwargs.values()))
             self._called(name, "block", self._read(x, name))
-            _, origin, readers = getattr(x, "_gcnet_made", ("", "", []))
-            self._inputs[name].append((origin, readers))
+            self._inputs[name].append(self._maker(x))
         self._inside += 1
 
     def _leave(self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self._inside -= 1
         if not self._inside and isinstance(output, Tensor):
-            _mark(output, name, "")
-
-
-def _mark(tensor: Tensor, source: str, function: str) -> None:
-    """Note on the tensor what made it: layer, function, and a list that collects its readers."""
-    tensor._gcnet_made = (source, function, [])  # type: ignore[attr-defined]
+            self._made[output] = _Made(name)

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gcnet import ops
-from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, open_gate, over_map
-from gcnet.errors import RewriteError
-from gcnet.ops import lean
-from gcnet.ops.pooled_transform.reference import transform
+from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, over_map, scale_and_add
+from gcnet.ops.context_vectors import Branch
+from gcnet.rewrites.folding.merged import Merged
+
+_WEIGHTS = ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias")  # of a Branch
 
 
-class FoldedContext(nn.Module):
+class FoldedContext(Merged):
     """y = fuse(W h + b, context of y): a 1x1 convolution and the context block behind it (arXiv 1904.11492, eq. 5).
 
     The context is taken from the narrow map: `w_k . (W h_j + b) = (W^T w_k) . h_j + const`, the constant cancels in the
@@ -44,7 +45,7 @@ class FoldedContext(nn.Module):
         weight, bias = self.weight, self.bias
         if _one_image(h) and not h.is_cuda:
             if shift is not None and scale is None:
-                bias, shift = shift if shift.ndim == 1 else shift[0], None
+                bias, shift = shift.squeeze(0), None
             elif scale is not None and residual is None and h[0, 0].numel() > h.shape[1]:  # the map is the larger
                 scale_C = scale.reshape(-1)
                 weight = weight * scale_C.reshape(-1, *[1] * (weight.ndim - 1))
@@ -54,7 +55,7 @@ class FoldedContext(nn.Module):
         return join(convolve(h, weight, bias), scale, shift, residual, relu)
 
 
-class FoldedBlock(nn.Module):
+class FoldedBlock(Merged):
     """A context block that stays on its map, whose only reader it is: fusion writes into the map."""
 
     def __init__(self, block: ContextBlock) -> None:
@@ -68,7 +69,7 @@ class FoldedBlock(nn.Module):
         return join(x, *vectors(x, self.key, self.scale, self.add, self.gate), residual, relu)
 
 
-class ContextThenConv(nn.Module):
+class ContextThenConv(Merged):
     """y = W (gate * x + t) + b: a context block and the 1x1 convolution behind it.
 
     The gate scales the input channels of the convolution and t joins its bias, `W t + b`, where the weight is smaller
@@ -113,7 +114,7 @@ class FoldedTransform(nn.Module):
         super().__init__()
         layers = _layers(transform)
         self.eps, self.activation = 1e-5, None
-        for name in ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias"):
+        for name in _WEIGHTS:
             self.register_parameter(name, None)
         first = _affine(layers[0], W, b)
         if isinstance(transform, Bottleneck):
@@ -128,37 +129,19 @@ class FoldedTransform(nn.Module):
         self.expand_weight = _parameter(weight, layers[0])
         self.expand_bias = _parameter(bias if shift is None else bias + shift, layers[0])
 
-    def weights(self) -> tuple[Any, ...]:
-        """In the order of `ops.pooled_transform`."""
-        return tuple(self._parameters.values())  # each by name takes a Python call of nn.Module
-
-    def pooled_on_gpu(self, x: Tensor, key: Tensor | None) -> Tensor:
-        """Pool and transform in two launches."""
-        return ops.pooled_transform(x, key, *self.weights(), eps=self.eps, activation=self.activation)
-
-    def lean(self, pooled: Tensor) -> Tensor:
-        return lean.transform(pooled, self.weights(), self.eps, self.activation)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        return transform(pooled, self.weights(), self.eps, self.activation)
+    def branch(self) -> Branch:
+        """What `context_vectors` takes."""
+        own = self._parameters  # an attribute that is a parameter takes a call in Python; a pruned one is not in here
+        weights = tuple(own[name] if name in own else getattr(self, name) for name in _WEIGHTS)
+        return Branch(weights, self.eps, self.activation)
 
 
 def vectors(
     x: Tensor, key: Tensor | None, scale: FoldedTransform | None, add: FoldedTransform | None, gate: str
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gate's scale and the added shift, which fusion needs; None for the one unused.
-
-    (B, C) each, or (C,) for one image on the path of few calls.
-    """
-    if lean.applies(x):
-        pooled = lean.pool(x, key)
-        out = [None if t is None else t.lean(pooled) for t in (scale, add)]
-    elif x.is_cuda and not torch.is_grad_enabled():
-        out = [None if t is None else t.pooled_on_gpu(x, key) for t in (scale, add)]
-    else:
-        pooled = ops.average_pool(x) if key is None else ops.attention_pool(x, key)
-        out = [None if t is None else t.forward(pooled) for t in (scale, add)]
-    return None if out[0] is None else open_gate(gate, out[0]), out[1]
+    """The gate's scale and the added shift, (B, C) each, which fusion needs; None for the one unused."""
+    of_scale, of_add = (None if transform is None else transform.branch() for transform in (scale, add))
+    return scale_and_add(x, key, of_scale, of_add, gate)
 
 
 def join(y: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
@@ -185,32 +168,6 @@ def _one_image(x: Tensor) -> bool:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution with kernel and stride 1."""
     return (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3](x, weight, bias)
-
-
-class NormThenAct(nn.Module):
-    """What stays of a norm with dropout and activation of its own, when the norm has been merged or exchanged."""
-
-    def __init__(self, norm: nn.Module, drop: nn.Module, act: nn.Module) -> None:
-        super().__init__()
-        self.norm, self.drop, self.act = norm, drop, act
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.drop(self.norm(x)))
-
-
-class StayInEval:
-    """Takes the place of a folded model's `train` method: merged norms have no statistics to train with."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __call__(self, mode: bool = True) -> nn.Module:
-        if mode:
-            raise RewriteError(
-                "train(True) on a folded model: its norms and blocks are merged into the convolutions; train the model "
-                "that went into fold, then fold again"
-            )
-        return self.model
 
 
 def _layers(transform: Any) -> list[nn.Linear]:

@@ -11,11 +11,12 @@ from timm.models import resnet as timm_resnet
 from torch import Tensor, nn
 
 from gcnet.rewrites.folding.layers import FoldedBlock, FoldedContext, join
+from gcnet.rewrites.folding.merged import Merged, MergedNorm
 from gcnet.surgery import units as torchvision_resnet
-from gcnet.surgery.places import has_hooks
+from gcnet.surgery.places import has_hooks, replace
 
 
-class FoldedBottleneck(torchvision_resnet.Bottleneck):
+class FoldedBottleneck(Merged, torchvision_resnet.Bottleneck):
     """torchvision's Bottleneck after folding."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ class FoldedBottleneck(torchvision_resnet.Bottleneck):
         return finish(self.conv3, self.context, h, shortcut)
 
 
-class FoldedBasicBlock(torchvision_resnet.BasicBlock):
+class FoldedBasicBlock(Merged, torchvision_resnet.BasicBlock):
     """torchvision's BasicBlock after folding."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ class FoldedBasicBlock(torchvision_resnet.BasicBlock):
         return finish(self.conv2, self.context, h, shortcut)
 
 
-class FoldedTimmBottleneck(timm_resnet.Bottleneck):
+class FoldedTimmBottleneck(Merged, timm_resnet.Bottleneck):
     """timm's ResNet Bottleneck after folding."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ class FoldedTimmBottleneck(timm_resnet.Bottleneck):
         return finish(self.conv3, self.se, h, shortcut)
 
 
-class FoldedTimmBasicBlock(timm_resnet.BasicBlock):
+class FoldedTimmBasicBlock(Merged, timm_resnet.BasicBlock):
     """timm's ResNet BasicBlock after folding."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
@@ -62,28 +63,32 @@ def finish(last: nn.Module, block: nn.Module | None, h: Tensor, shortcut: Tensor
     return join(y, None, None, shortcut, relu=True)
 
 
-def join_shortcut(unit: Any) -> None:
-    """Give a folded unit the forward pass that joins its shortcut, if nothing stands in the way."""
-    if type(unit) in torchvision_resnet.WITH_SLOTS:
-        torchvision_resnet.make_slots(unit)
-    if type(unit) not in JOINED:
-        return
+def join_shortcuts(model: nn.Module) -> nn.Module:
+    """The model with units that join their shortcut, wherever nothing stands in the way."""
+    model = torchvision_resnet.with_slots(model, [name for name, _ in model.named_modules()])
+    units = [unit for unit in model.modules() if type(unit) in JOINED and _ends_in_its_addition(unit)]
+    return replace(model, {unit: torchvision_resnet.remade(unit, JOINED[type(unit)]) for unit in units})
+
+
+def _ends_in_its_addition(unit: Any) -> bool:
+    """Whether behind the last convolution there is at most a folded block, then the addition and a ReLU, unwatched."""
     last = "3" if hasattr(unit, "conv3") else "2"
     if hasattr(unit, "drop_path"):  # timm's
         block, between, act = unit.se, unit.drop_path, getattr(unit, f"act{last}")
     else:
         block, between, act = unit.context, unit.context_sum, unit.relu
-    alone = _is_nothing(getattr(unit, f"bn{last}")) and _is_nothing(between) and type(act) is nn.ReLU
-    alone = alone and (_is_nothing(block) or type(block) is FoldedBlock)
-    if alone and not any(
-        layer is not None and has_hooks(layer) for layer in (getattr(unit, f"conv{last}"), block, act)
-    ):
-        unit.__class__ = JOINED[type(unit)]
+    return (
+        _is_nothing(getattr(unit, f"bn{last}"))
+        and _is_nothing(between)
+        and type(act) is nn.ReLU
+        and (_is_nothing(block) or type(block) is FoldedBlock)
+        and not any(layer is not None and has_hooks(layer) for layer in (getattr(unit, f"conv{last}"), block, act))
+    )
 
 
 def _is_nothing(module: nn.Module | None) -> bool:
     return module is None or (
-        type(module) is nn.Identity and not module._forward_hooks and not module._forward_pre_hooks
+        type(module) in (nn.Identity, MergedNorm) and not module._forward_hooks and not module._forward_pre_hooks
     )
 
 

@@ -12,7 +12,6 @@ from gcnet.errors import GcnetError
 
 _SMALLEST_SIDE = 16  # pixels; of the boxes
 _ROI_HEAD = re.compile(r"roi_heads\.(?:stages\.\d+\.)?(box|mask|keypoint)_")
-PARTS = ("fpn", "rpn", "box head", "mask head", "keypoint head", "head")
 
 
 def detector_part(name: str) -> str | None:
