@@ -249,7 +249,7 @@ def _with_own_channels(model: nn.Module, place: Place) -> Place:
     return place
 
 
-def _like(model: nn.Module, place: Place, block: Any) -> nn.Module:
+def _like(model: nn.Module, place: Place, block: nn.Module) -> nn.Module:
     """The block in the dtype, memory format and mode of its host, on its device, marked as inserted."""
     if not isinstance(block, nn.Module):
         raise GcnetTypeError(f"block returned a {type(block).__name__}; expected a torch.nn.Module")
@@ -261,5 +261,5 @@ def _like(model: nn.Module, place: Place, block: Any) -> nn.Module:
     if any(map(is_channels_last, parameters)):
         block = block.to(memory_format=torch.channels_last)
     block.train(host.training)
-    block.gcnet_side = place.side
+    vars(block)["gcnet_side"] = place.side
     return block

@@ -10,7 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-_TRANSFORM = "torchvision.models.detection.transform", "GeneralizedRCNNTransform"
+from gcnet.surgery.labels import derives
+
+_TRANSFORM = ("torchvision.models.detection.transform.GeneralizedRCNNTransform",)
 
 
 def is_detector(model: nn.Module) -> bool:
@@ -20,7 +22,7 @@ def is_detector(model: nn.Module) -> bool:
 
 def frame_of(model: nn.Module) -> Any:
     """The child that makes a batch of the images, with its `min_size` and `max_size`; None if there is none."""
-    return next((child for child in model.children() if _is_transform(child)), None)
+    return next((child for child in model.children() if derives(child, _TRANSFORM)), None)
 
 
 def framed(model: nn.Module, images: Sequence[Tensor]) -> Any:
@@ -52,7 +54,3 @@ def _changed(frame: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(frame, name, value)
-
-
-def _is_transform(module: nn.Module) -> bool:
-    return any((kind.__module__, kind.__name__) == _TRANSFORM for kind in type(module).__mro__)
