@@ -62,7 +62,7 @@ def accelerate(model: nn.Module) -> nn.Module:
             kept[name] = f"{type(block).__name__}: {reason}"
             continue
         _refuse_hooks(name, block)
-        carry_records(block, ours[block])
+        record.carry(block, ours[block])
     replaced = [name for name, block in found.items() if block in ours]
     if not replaced:
         return _unchanged(result, kept)
@@ -83,13 +83,6 @@ def _refuse_hooks(name: str, block: nn.Module) -> None:
                 f"model: {inner or 'the model itself'} ({type(module).__name__}) has hooks ({', '.join(kinds)}), which "
                 "would be lost with it; remove them, accelerate, and register them on the result"
             )
-
-
-def carry_records(old: nn.Module, new: nn.Module) -> None:
-    """What gcnet noted on the block: its place if `insert` put it there, the model's record if it is the root."""
-    for key, value in vars(old).items():
-        if key.startswith("gcnet_"):
-            setattr(new, key, value)
 
 
 def _unchanged(model: nn.Module, kept: dict[str, str]) -> nn.Module:

@@ -46,3 +46,10 @@ def classes(model: nn.Module) -> list[str] | None:
 
 def set_classes(model: nn.Module, names: list[str]) -> None:
     model.gcnet_classes = list(names)  # type: ignore[assignment]
+
+
+def carry(old: nn.Module, new: nn.Module) -> None:
+    """What gcnet noted on the block: its place if `insert` put it there, the model's record if it is the root."""
+    for key, value in vars(old).items():
+        if key.startswith("gcnet_"):
+            setattr(new, key, value)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from gcnet.errors import GcnetTypeError, RewriteError
-from gcnet.rewrites.acceleration import carry_records
 from gcnet.rewrites.simplification.calibration import Errors, Mean, distil, divide, output_error, refined, watch
 from gcnet.rewrites.simplification.closed_forms import closed_form, forms, kind_of, reason_to_keep, structure
 from gcnet.rewrites.simplification.decisions import Decisions
@@ -282,7 +281,7 @@ def _replaced(model: nn.Module, chosen: Mapping[str, nn.Module]) -> nn.Module:
     """Put the new blocks into the model, in its own copy of the old blocks' places and modes."""
     for name, new in chosen.items():
         old = model.get_submodule(name)
-        carry_records(old, new)
+        record.carry(old, new)
         new.train(old.training)
         if not name:
             return new

@@ -82,12 +82,10 @@ def _context(theirs: Any, key: str | None, parts: Mapping[str, tuple[str, str, s
         pointwise(theirs.get_submodule(key))
         layers["key"] = key
     first = theirs.get_submodule(next(iter(parts.values()))[0])
-    block = ContextBlock(
-        first.in_channels,
-        pool="average" if key is None else "attention",
-        fusion="both" if len(parts) == 2 else next(iter(parts)),  # type: ignore[arg-type]
-        gate=gate_name,  # type: ignore[arg-type]
-        device="meta",
-        **options,
-    )
+    options |= {
+        "pool": "average" if key is None else "attention",
+        "fusion": "both" if len(parts) == 2 else next(iter(parts)),
+        "gate": gate_name,
+    }
+    block = ContextBlock(first.in_channels, device="meta", **options)
     return filled(block, theirs, layers)

@@ -10,6 +10,7 @@ from timm.layers import activations_me as timm_act_me
 from torch import Tensor, nn
 
 from gcnet.blocks import ContextBlock, NonLocal
+from gcnet.surgery.probe import CONVS
 
 _ACTIVATIONS: dict[type[nn.Module], str | None] = {
     nn.ReLU: "relu",
@@ -30,7 +31,6 @@ _GATES: dict[type[nn.Module], str] = {
     timm_act.HardSigmoid: "hard_sigmoid",
     timm_act_me.HardSigmoidMe: "hard_sigmoid",
 }
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -38,18 +38,18 @@ class CannotConvertError(Exception):
     """Our blocks cannot say exactly what this foreign block computes; the message says why."""
 
 
-def pointwise(conv: nn.Module) -> None:
+def pointwise(conv: Any) -> None:
     """Check that a layer is a plain 1x1 convolution."""
-    if type(conv) not in _CONVS and not _is_wrapped(conv):
+    if type(conv) not in CONVS and not _is_wrapped(conv):
         raise CannotConvertError(f"one of its layers is a {type(conv).__name__}, not a plain convolution")
-    plain = conv.groups == 1 and {*conv.kernel_size, *conv.stride} == {1} and set(conv.padding) == {0}  # type: ignore[union-attr,arg-type,misc]
+    plain = conv.groups == 1 and {*conv.kernel_size, *conv.stride} == {1} and set(conv.padding) == {0}
     if not plain:
         raise CannotConvertError(f"one of its layers is no plain 1x1 convolution: {conv}")
 
 
 def _is_wrapped(conv: nn.Module) -> bool:
     """mmcv's own Conv2d and Conv3d: PyTorch's, with a detour for empty batches."""
-    return type(conv).__module__ == "mmcv.cnn.bricks.wrappers" and type(conv).__bases__[0] in _CONVS
+    return type(conv).__module__ == "mmcv.cnn.bricks.wrappers" and type(conv).__bases__[0] in CONVS
 
 
 def gate(module: nn.Module) -> str:
