@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import gcnet
-from gcnet.analysis.cost import time_in_rounds
+from gcnet.surgery.timing import time_in_rounds
 from measure import rounded, speed_up
 from peers import awaken, difference
 from rows import FORMATS, INTERVALS, Row, as_table, milliseconds, ms_cell, options, start, take, times_cell

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gcnet
-from gcnet.analysis.cost import time_in_rounds
+from gcnet.surgery.timing import time_in_rounds
 from measure import rounded
 from peers import difference
 from rows import (

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import gcnet
-from gcnet.analysis.cost import time_in_rounds
+from gcnet.surgery.timing import time_in_rounds
 from measure import rounded, speed_up
 from peers import awaken, difference, mmcv_block, timm_block
 from rows import FORMATS, Row, as_table, milliseconds, ms_cell, options, start, take, time_over, times_cell

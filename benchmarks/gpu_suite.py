@@ -37,14 +37,14 @@ import torch
 from torch import Tensor, nn
 
 from gcnet.analysis.intervals import median_interval
-from gcnet.ops.attention_pool import attention_pool_reference
-from gcnet.ops.attention_pool import kernels as attention
-from gcnet.ops.attention_pool.fused import attention_pool_fused
-from gcnet.ops.fuse import _fuse_plain, fuse_reference
-from gcnet.ops.fuse import kernels as epilogue
-from gcnet.ops.pooled_transform import kernels as path
-from gcnet.ops.pooled_transform import pooled_transform_reference
-from gcnet.ops.pooled_transform.reference import transform
+from gcnet.ops.attention_pooling import attention_pool_reference
+from gcnet.ops.attention_pooling import kernels as attention
+from gcnet.ops.attention_pooling.fused import attention_pool_fused
+from gcnet.ops.context_vectors import Branch, pooled_transform_reference
+from gcnet.ops.context_vectors import triton as path
+from gcnet.ops.context_vectors.reference import transform
+from gcnet.ops.fusion import _fuse_plain, fuse_reference
+from gcnet.ops.fusion import kernels as epilogue
 from measure import environment, rounded, write
 
 DEVICE = "cuda" if GPU else "cpu"
@@ -315,7 +315,7 @@ def fuse_bandwidth(clock: Clock) -> tuple[list[Row], str]:
 def composed(h: Tensor, weights: list[Tensor]) -> Tensor:
     """What `pooled_transform` does without its kernels."""
     key, *others = weights
-    return transform(attention_pool_fused(h, key).float(), others, 1e-5, "relu").to(h.dtype)
+    return transform(attention_pool_fused(h, key).float(), Branch(tuple(others), 1e-5, "relu")).to(h.dtype)
 
 
 def context_path(clock: Clock) -> tuple[list[Row], str]:

@@ -12,8 +12,8 @@ import argparse
 import torch
 from torch import Tensor
 
-from gcnet.analysis.cost import time_in_rounds
 from gcnet.ops import PAIRWISE, nonlocal_attend
+from gcnet.surgery.timing import time_in_rounds
 from measure import peak_extra_megabytes, rounded, speed_up, write
 
 CHANNELS = 512

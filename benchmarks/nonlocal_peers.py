@@ -21,7 +21,7 @@ from mmcv.cnn import NonLocal2d
 from torch import Tensor, nn
 
 import gcnet
-from gcnet.analysis.cost import time_in_rounds
+from gcnet.surgery.timing import time_in_rounds
 from measure import peak_extra_megabytes, rounded, speed_up
 from peers import difference
 from rows import FORMATS, INTERVALS, Row, as_table, milliseconds, ms_cell, options, start, take, times_cell

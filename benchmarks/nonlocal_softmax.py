@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gcnet.analysis.cost import time_in_rounds
 from gcnet.ops import nonlocal_attend
-from gcnet.ops.nonlocal_attend.query_chunks import SoftmaxInChunks
+from gcnet.ops.nonlocal_attention.query_chunks import SoftmaxInChunks
+from gcnet.surgery.timing import time_in_rounds
 from measure import peak_extra_megabytes, rounded, speed_up
 from peers import difference
 from rows import INTERVALS, Row, as_table, milliseconds, ms_cell, options, start, take, times_cell

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
+from gcnet.data.loading import train_loader
 from gcnet.recipes import Run, train
-from gcnet.recipes.training import prepare
+from gcnet.recipes.run.training import prepare
 from gcnet.tasks.detection.module import trainable
 from gcnet.tasks.detection.recipe import detection_settings
-from gcnet.tasks.run_data import train_loader
 from gcnet.tasks.settings import Settings
 from measure import write
 
@@ -62,7 +62,7 @@ def main() -> None:
 def settings_for(data: str, block: str, seed: int, epochs: int, runs: Path) -> Settings:
     return detection_settings(
         data,
-        task="segment",
+        task="instances",
         model="maskrcnn_resnet18_fpn",
         detector_options=DETECTOR,
         image_size=256,
@@ -85,7 +85,7 @@ def step_seconds(settings: Settings, steps: int = 6) -> float:
     model, source = prepare(settings)
     model = model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    batches = iter(train_loader(source, batch_size=settings.batch_size, workers=0, seed=0))
+    batches = iter(train_loader(source, batch_size=settings.data.batch_size, workers=0, seed=0))
     seconds = []
     for _ in range(steps):
         start = time.perf_counter()

@@ -18,9 +18,9 @@ from torch import nn
 from torchvision.models import resnet
 
 import gcnet
-from gcnet.analysis.cost import time_in_rounds
 from gcnet.exporters.check import check_onnx
-from gcnet.exporters.program import export_onnx
+from gcnet.exporters.onnx import export_onnx
+from gcnet.surgery.timing import time_in_rounds
 from measure import rounded
 from peers import awaken, with_ours
 from rows import INTERVALS, Row, as_table, milliseconds, ms_cell, options, percent_cell, start, take, time_over

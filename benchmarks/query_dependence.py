@@ -38,12 +38,13 @@ from torch.utils.data import TensorDataset
 import gcnet
 from gcnet.analysis.figures import FIGURES
 from gcnet.checkpoints import load_checkpoint
-from gcnet.data.source import Source, open_scenes
+from gcnet.data.source import Source
 from gcnet.files.atomic import write_text
 from gcnet.recipes import Settings, train
-from gcnet.recipes.evaluation import measure as figures_of
+from gcnet.recipes.run.evaluation import measure as figures_of
 from gcnet.scenes.demo import plan
 from gcnet.scenes.draw import GRID, IGNORED, MIRRORED_ROWS
+from gcnet.scenes.source import open_scenes
 from measure import RESULTS, environment
 from query_dependence_report import QUERIED, write_docs, write_report
 from simplify import WAYS, calibration
@@ -120,19 +121,20 @@ def measure(case: Case, runs: Path) -> Row:
     settings = case.settings(runs)
     run = train(settings, resume=(settings.folder / "settings.json").exists(), progress=False)
     model = load_checkpoint(run.weights).model.eval()
-    source = open_scenes(settings.data, ("train", "test"))
-    figures = figures_of(model, source, "test", task="scenes", settings=settings)
-    row: Row = {"case": str(case), **vars(case), "epochs": settings.epochs, "best_epoch": run.summary["best_epoch"]}
+    source = open_scenes(settings.data.path, ("train", "test"))
+    figures = figures_of(model, source, "test", settings=settings)
+    epochs, best_epoch = settings.optimisation.epochs, run.summary["best_epoch"]
+    row: Row = {"case": str(case), **vars(case), "epochs": epochs, "best_epoch": best_epoch}
     row |= {"accuracy": figures["balanced_accuracy"], "item_accuracy": figures["item_accuracy"]}
     mirrored = MIRRORED_ROWS.get(case.task, 0)
     if 0 < mirrored < GRID:
         for name, lines in (("cue", slice(0, GRID - mirrored)), ("mirror", slice(GRID - mirrored, GRID))):
-            part = figures_of(model, _part(source, lines), "test", task="scenes", settings=settings)
+            part = figures_of(model, _part(source, lines), "test", settings=settings)
             row[f"{name}_accuracy"] = part["balanced_accuracy"]
     row["blocks"] = _blocks(model, source) if MODELS[case.model][0] else []
     if case.model in QUERIED:
         one_map = gcnet.simplify(model, calibration(source), **WAYS["forced"])
-        replaced = figures_of(one_map, source, "test", task="scenes", settings=settings)
+        replaced = figures_of(one_map, source, "test", settings=settings)
         row["one_map_accuracy"] = replaced["balanced_accuracy"]
     row |= {"seconds": run.summary["seconds"], "torch": torch.__version__, "date": datetime.date.today().isoformat()}
     return _rounded(row)

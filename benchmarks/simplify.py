@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 import gcnet
-from gcnet.analysis.cost import time_side_by_side
 from gcnet.analysis.intervals import Median
 from gcnet.checkpoints import load_checkpoint
-from gcnet.data.source import Source, open_scenes
+from gcnet.data.source import Source
 from gcnet.recipes import Settings, train
-from gcnet.recipes.evaluation import measure as figures_of
+from gcnet.recipes.run.evaluation import measure as figures_of
 from gcnet.scenes.demo import TASKS, plan
+from gcnet.scenes.source import open_scenes
+from gcnet.surgery.timing import time_side_by_side
 from measure import rounded
 from rows import INTERVALS, Row, as_table, options, start, take, times_cell
 
@@ -66,7 +67,7 @@ def trained(settings: Settings) -> nn.Module:
 
 
 def measure(settings: Settings, *, rounds: int, seconds: float) -> Row:
-    source = open_scenes(settings.data, ("train", "test"))
+    source = open_scenes(settings.data.path, ("train", "test"))
     return compare(trained(settings), source, settings, rounds=rounds, seconds=seconds)
 
 
@@ -107,7 +108,7 @@ def calibration(source: Source) -> tuple[Tensor, ...]:
 
 
 def _accuracy(model: nn.Module, source: Source, settings: Settings) -> float:
-    return figures_of(model, source, "test", task="scenes", settings=settings)["balanced_accuracy"]
+    return figures_of(model, source, "test", settings=settings)["balanced_accuracy"]
 
 
 def _times_faster(model: nn.Module, simplified: nn.Module, images: Tensor, rounds: int, seconds: float) -> Median:

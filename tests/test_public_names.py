@@ -1,5 +1,8 @@
 """The names that other code may rely on, and what importing the package costs."""
 
+import importlib
+import inspect
+import pkgutil
 import subprocess
 import sys
 import tomllib
@@ -62,3 +65,12 @@ def test_import_and_command_line_load_neither_torch_nor_lightning():
     code = "import sys, gcnet.cli; print([m for m in ('torch', 'timm', 'lightning', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_name_of_ops_hides_a_module():
+    hidden = [
+        m.name
+        for m in pkgutil.iter_modules(gcnet.ops.__path__)
+        if not inspect.ismodule(getattr(gcnet.ops, m.name, importlib.import_module(f"gcnet.ops.{m.name}")))
+    ]
+    assert hidden == []

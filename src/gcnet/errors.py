@@ -34,6 +34,10 @@ class SettingsError(GcnetError):
     """A setting with a value that is not allowed, or that does not fit the run it is for."""
 
 
+class UsageError(SettingsError):
+    """Arguments that do not go together; a command that is called like this ends with exit code 2."""
+
+
 class RunError(GcnetError):
     """A run that cannot begin or go on in its folder; the message says what to do."""
 

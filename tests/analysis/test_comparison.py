@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, findings, make_rows, run_table, to_csv
-from gcnet.analysis.cost import Timing
+from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, findings, make_rows, run_table
 from gcnet.analysis.intervals import Median
+from gcnet.report.texts import to_csv
 from gcnet.scenes.conclusions import conclusions, meaning
+from gcnet.surgery.timing import Timing
 from gcnet.tasks.settings import Settings
 
 SUMMARY = {"epochs": 1, "seconds": 2.0, "seconds_per_epoch": 2.0, "skipped_images": 0, "best_epoch": 1}

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gcnet.analysis.cost import count_macs, count_parameters, time_side_by_side
+from gcnet.analysis.cost import count_macs, count_parameters
+from gcnet.surgery.timing import time_side_by_side
 
 
 def test_shared_parameters_count_once():

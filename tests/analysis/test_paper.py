@@ -24,8 +24,8 @@ def test_every_row_adds_the_parameters_that_are_derived_for_it(resnet50, axis):
     assert len(variants) >= 2
     for variant in variants:
         settings = variant.settings
-        place = {"stages": settings.stages, "where": settings.where, "position": settings.position}
-        model = gcnet.insert(resnet50, settings.block, **place, **settings.block_options)
+        place = {"stages": settings.block.stages, "where": settings.block.where, "position": settings.block.position}
+        model = gcnet.insert(resnet50, settings.block.name, **place, **settings.block.options)
         added = sum(parameter.numel() for parameter in model.parameters()) - plain
         assert (variant.label, added) == (variant.label, variant.published.parameters)
         assert variant.published.parameters_source == "d"

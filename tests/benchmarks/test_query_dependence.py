@@ -10,7 +10,7 @@ import query_dependence as study
 import query_dependence_report as report
 import simplify
 from gcnet.analysis.verdict import THRESHOLDS
-from gcnet.data import source as sources
+from gcnet.scenes import source as sources
 from query_dependence import Case
 
 
@@ -39,9 +39,9 @@ def test_a_run_is_trained_measured_and_taken_as_it_is_the_next_time(case, parts,
         counts = [(labels[:, lines] >= 0).sum().item() for lines in (slice(0, 3), slice(3, 4))]
         assert counts == [32 * 11, 32 * 4]
     json.dumps(row, allow_nan=False)
-    weights = (tmp_path / case.settings(tmp_path).name / "model.safetensors").stat().st_mtime_ns
+    weights = (tmp_path / case.settings(tmp_path).run.name / "model.safetensors").stat().st_mtime_ns
     assert study.measure(case, tmp_path) == row
-    assert (tmp_path / case.settings(tmp_path).name / "model.safetensors").stat().st_mtime_ns == weights
+    assert (tmp_path / case.settings(tmp_path).run.name / "model.safetensors").stat().st_mtime_ns == weights
 
 
 def test_the_study_has_every_model_on_every_task():
@@ -49,7 +49,7 @@ def test_the_study_has_every_model_on_every_task():
     assert len(cases) == 6 * (9 * 5 + 5 * 3)
     assert [str(case) for case in cases[:2]] == ["digits cue none 0", "digits cue se 0"]
     assert len({case.settings(study.Path("runs")).folder for case in cases}) == len(cases)
-    assert Case("fashion", "twice", "gc", 2).settings(study.Path("runs")).data == "twice/fashion"
+    assert Case("fashion", "twice", "gc", 2).settings(study.Path("runs")).data.path == "twice/fashion"
     assert set(report.SHARES) | {"twice"} == set(study.TASKS)
     assert {*report.QUERIED, *report.ONE_CONTEXT} < set(study.MODELS)
 

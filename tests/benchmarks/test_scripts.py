@@ -32,6 +32,7 @@ APART = {
     "nonlocal_forms",
     "batch_statistics",
     "nuclei",
+    "routes",
     "simplify",
     "query_dependence",
     "query_dependence_figure",

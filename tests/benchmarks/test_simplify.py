@@ -44,6 +44,6 @@ def test_the_rows_are_the_demos_tasks_in_every_form(tmp_path):
     assert len(cases) == 2 * 2 * len(simplify.FORMS) * 2
     assert "fashion mirror disentangled 1" in cases
     settings = cases["fashion mirror dot_product 1"].args[0]
-    assert (settings.data, settings.seed, settings.block) == ("mirror/fashion", 1, "nl")
-    assert settings.block_options == {"pairwise": "dot_product"}
+    assert (settings.data.path, settings.run.seed, settings.block.name) == ("mirror/fashion", 1, "nl")
+    assert settings.block.options == {"pairwise": "dot_product"}
     assert settings.folder == Path(tmp_path) / "simplify/fashion/mirror/dot_product/seed1"

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gcnet
+from gcnet.checkpoints.content import fill
+from gcnet.checkpoints.detectors import build
 from gcnet.checkpoints.mmdet import names as mmdet
 from gcnet.checkpoints.mmdet.architecture import architecture_of
-from gcnet.checkpoints.published import build, fill
 from gcnet.errors import CheckpointError
 from gcnet.models.detection import create_detector
 from gcnet.recipes import convert

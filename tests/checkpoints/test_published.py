@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 import gcnet
+from gcnet.checkpoints.content import fill
+from gcnet.checkpoints.detectors import build
 from gcnet.checkpoints.mmdet import names as mmdet
 from gcnet.checkpoints.mmdet.architecture import architecture_of
-from gcnet.checkpoints.published import build, fill
 from gcnet.errors import CheckpointError, SettingsError
 from gcnet.recipes import convert
 from tests.models.detection.fixtures import NAMES

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import gcnet.recipes.comparison  # noqa: F401
 from gcnet.analysis.published import AXES
 from gcnet.cli import app
-from gcnet.data import source as sources
 from gcnet.recipes.run.folder import check_resumable
+from gcnet.scenes import source as sources
 
 compare_module = sys.modules["gcnet.recipes.comparison"]
 
@@ -42,15 +42,16 @@ def test_options_become_settings(called):
     assert "gcnet: nowhere holds no run to resume" in result.output
     assert result.exit_code == 1
     settings, options = called.settings, called.options
-    assert (settings.model, settings.epochs, settings.schedule, settings.mixup) == ("resnet18", 5, "one_cycle", 0.2)
-    assert (settings.stages, settings.block_options, settings.seed) == (("c4", "c5"), {"reduction": 4}, 7)
-    assert str(settings.runs) == "somewhere"
+    how = settings.optimisation
+    assert (settings.model.name, how.epochs, how.schedule, settings.own.mixup) == ("resnet18", 5, "one_cycle", 0.2)
+    assert (settings.block.stages, settings.block.options, settings.run.seed) == (("c4", "c5"), {"reduction": 4}, 7)
+    assert str(settings.run.runs) == "somewhere"
     assert options == {"blocks": ["none", "se", "gc"], "axis": None, "values": None, "seeds": 2, "name": "x"}
 
 
 def test_values_of_an_axis_are_numbers_words_or_none(called):
     invoke("--data", "d", "--block", "gc", "--axis", "reduction", "--values", "4,8,0.5,true,none,c3+c4")
-    assert called.settings.block == "gc"
+    assert called.settings.block.name == "gc"
     assert called.options["axis"] == "reduction"
     assert called.options["values"] == [4, 8, 0.5, True, None, "c3+c4"]
 
@@ -85,7 +86,7 @@ def test_detectors_have_the_published_training(called):
             "--data",
             "d",
             "--task",
-            "segment",
+            "instances",
             "--axis",
             "reduction",
             "--setting",
@@ -95,8 +96,9 @@ def test_detectors_have_the_published_training(called):
     )
     assert "note: lr: 0.02 is for 16 images in a step; for 2 it is scaled to 0.0025" in result.output
     settings = called.settings
-    assert (settings.model, settings.epochs, settings.schedule) == ("maskrcnn_resnet50_fpn", 12, "steps")
-    assert (settings.detector_options, settings.scales, settings.block) == ({"norm": "frozen"}, (48, 64), None)
+    how = settings.optimisation
+    assert (settings.model.name, how.epochs, how.schedule) == ("maskrcnn_resnet50_fpn", 12, "steps")
+    assert (settings.model.options, settings.own.scales, settings.block.name) == ({"norm": "frozen"}, (48, 64), None)
 
 
 def test_the_help_names_the_ablations_of_the_paper(monkeypatch):

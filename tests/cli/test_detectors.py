@@ -19,15 +19,16 @@ def discs(tmp_path_factory):
 
 def test_train_evaluate_and_predict_go_hand_in_hand(gcnet_command, discs, tmp_path):
     trained = gcnet_command(
-        "train", "--task", "segment", "--data", discs, "--model", "maskrcnn_resnet18_fpn", *SMALL, "--block", "gc",
+        "train", "--task", "instances", "--data", discs, "--model", "maskrcnn_resnet18_fpn", *SMALL, "--block", "gc",
         "--stages", "c5", "--image-size", 64, "--scales", "48,64", "--epochs", 1, "--deform", "c5", "--runs", tmp_path,
     )  # fmt: skip
     assert trained.exit_code == 0, trained.stderr
     assert "note: lr: 0.02 is for 16 images in a step; for 2 it is scaled to 0.0025" in trained.stderr
     assert "mask_AP" in trained.stdout
     settings = from_json(tmp_path / "run" / "settings.json")
-    assert (settings.lr, settings.schedule, settings.scales) == (0.0025, "steps", (48, 64))
-    assert settings.detector_options == TINY
+    how = settings.optimisation
+    assert (how.lr, how.schedule, settings.own.scales) == (0.0025, "steps", (48, 64))
+    assert settings.model.options == TINY
 
     measured = gcnet_command("evaluate", tmp_path / "run", "--split", "val")
     assert measured.exit_code == 0, measured.stderr
@@ -48,10 +49,10 @@ def test_train_evaluate_and_predict_go_hand_in_hand(gcnet_command, discs, tmp_pa
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (("--recipe", "1x"), 2, "goes with --task detect or segment"),
-        (("--task", "segment", "--scales", "a"), 2, "is no list of sizes such as"),
-        (("--task", "segment", "--detector-option", "norm"), 2, "is not NAME=VALUE"),
-        (("--task", "segment", "--recipe", "3x"), 1, "recipe='3x': allowed are '1x', '2x'"),
+        (("--recipe", "1x"), 2, "goes with --task detect or instances"),
+        (("--task", "instances", "--scales", "a"), 2, "is no list of sizes such as"),
+        (("--task", "instances", "--detector-option", "norm"), 2, "is not NAME=VALUE"),
+        (("--task", "instances", "--recipe", "3x"), 1, "recipe='3x': allowed are '1x', '2x'"),
         (("--task", "detect", "--strict", "--cache"), 1, "cache=True does nothing for task='detect'"),
     ],
 )

@@ -9,7 +9,8 @@ import typer
 
 import gcnet
 from gcnet.cli import COMMANDS
-from gcnet.cli.errors import of_the_user, one_line, reported
+from gcnet.cli.errors import one_line, reported
+from gcnet.errors import GcnetError
 
 NAMES = (
     *("demo", "train", "evaluate", "predict", "compare", "analyze"),
@@ -85,7 +86,9 @@ def test_a_bug_keeps_its_traceback():
 def test_errors_that_gcnet_raises_in_words_are_for_the_user():
     with pytest.raises(ValueError) as caught:
         gcnet.create_model("resnet5", num_classes=2)
-    assert of_the_user(caught.value)
+    assert isinstance(caught.value, GcnetError)
+    with pytest.raises(typer.Exit):
+        reported(partial(_raise, caught.value))()
     assert one_line(ValueError("two\n  lines")) == "two lines"
 
 

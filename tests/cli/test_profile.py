@@ -46,6 +46,15 @@ def test_batch_place_and_options_reach_the_model(gcnet_command, tmp_path):
     assert [block["name"] for block in json.loads(path.read_text())["blocks"]] == ["layer1.0.context"]
 
 
+@pytest.mark.parametrize("where", ["--where=-1", "--where=0", "--where=last", "--where=-1,0"])
+def test_units_are_counted_from_the_end_too(gcnet_command, tmp_path, where):
+    arguments = ("--block", "gc", "--stages", "c4", where, "--json", tmp_path / "costs.json")
+    result = gcnet_command("profile", *SMALL, *arguments)
+    assert result.exit_code == 0, result.stderr
+    blocks = json.loads((tmp_path / "costs.json").read_text())["blocks"]
+    assert [block["name"].split(".")[:2] for block in blocks] == [["layer3", "0"]]
+
+
 def test_the_input_of_the_model_is_the_default_and_a_model_without_blocks_has_one_row(gcnet_command):
     result = gcnet_command("profile", "scenes", "--rounds", "1")
     assert result.exit_code == 0, result.stderr

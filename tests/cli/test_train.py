@@ -5,6 +5,7 @@ import json
 import pytest
 import typer
 
+import gcnet
 from gcnet.cli.options import named_values
 from gcnet.tasks.settings import from_json
 from gcnet.tasks.step import Task
@@ -16,15 +17,18 @@ def test_options_become_the_settings_of_the_run(gcnet_command, photos, tmp_path)
     result = gcnet_command(
         "train", "--data", photos, *SMALL, "--block", "gc", "--stages", "c4,c5", "--reduction", 4, "--option",
         "activation=none", "--epochs", 1, "--name", "one", "--runs", tmp_path, "--no-channels-last", "--seed", 5,
+        "--where=-1",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
     assert "1 epochs in" in result.stdout
     assert "best: accuracy" in result.stdout
     assert f"{tmp_path / 'one'}: model.safetensors" in result.stdout
     settings = from_json(tmp_path / "one" / "settings.json")
-    assert (settings.block, settings.stages, settings.seed) == ("gc", ("c4", "c5"), 5)
-    assert settings.block_options == {"reduction": 4, "activation": None}
-    assert settings.channels_last is False
+    assert (settings.block.name, settings.block.stages, settings.run.seed) == ("gc", ("c4", "c5"), 5)
+    assert settings.block.options == {"reduction": 4, "activation": None}
+    assert settings.run.channels_last is False
+    (inserted,) = gcnet.load_checkpoint(tmp_path / "one" / "model.safetensors").architecture["rewrites"]
+    assert inserted["where"] == -1
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(gcnet_command, photos, tmp_path, monkeypatch):
@@ -108,7 +112,7 @@ def test_the_plain_model_can_be_asked_for_by_name(gcnet_command, photos, tmp_pat
         "train", "--data", photos, *SMALL, "--block", "none", "--epochs", 1, "--runs", tmp_path
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    assert from_json(tmp_path / "run" / "settings.json").block is None
+    assert from_json(tmp_path / "run" / "settings.json").block.name is None
 
 
 def test_values_of_block_options():

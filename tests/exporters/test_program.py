@@ -16,8 +16,9 @@ from torchvision.models import resnet
 
 import gcnet
 from gcnet.exporters.check import CannotRun, check_onnx, check_program, shapes
-from gcnet.exporters.program import export_onnx, export_program
-from gcnet.ops.nonlocal_attend.sorted_prefix import ReluSum, relu_sum_for_export
+from gcnet.exporters.onnx import export_onnx
+from gcnet.exporters.program import export_program
+from gcnet.ops.nonlocal_attention.sorted_prefix import ReluSum, relu_sum_for_export
 from gcnet.rewrites import RewriteError
 from gcnet.surgery import record
 

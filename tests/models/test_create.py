@@ -1,5 +1,10 @@
 """create_model: every name of the catalogue builds, weights fill it, wrong arguments are named."""
 
+import argparse
+import pickle
+import zipfile
+
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -20,7 +25,9 @@ def test_every_model_of_the_catalogue_builds_with_its_head(name):
     # torchvision's RegNet computes its widths with tensors, which hold no values on the meta device
     with torch.device("cpu" if name.startswith("regnet_") else "meta"):
         model = gcnet.create_model(name, num_classes=7)
-    assert record.architecture(model) == {"name": name, "num_classes": 7, "options": {}}
+    task = "scenes" if name == "scenes" else "classify"
+    built = {"schema": 2, "task": task, "name": name, "num_classes": 7, "options": {}}
+    assert record.architecture(model) == built
     if name != "scenes":
         assert {model.state_dict()[key].shape[0] for key in head_keys(model)} == {7}
         assert set(record.preprocessing(model)) == set(IMAGENET)
@@ -152,6 +159,23 @@ def test_a_truncated_pth_is_called_so(tmp_path):
     (tmp_path / "w.pth").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match="truncated or damaged"):
         gcnet.create_model(TINY, num_classes=3, weights=tmp_path / "w.pth")
+
+
+def test_weights_come_through_the_door_of_checkpoints(tmp_path):
+    """Objects of trainers are read as nothing, bombs and files that are not what their name says are refused."""
+    source = gcnet.create_model(TINY, num_classes=3)
+    arguments = argparse.Namespace(lr=0.1)
+    torch.save({"model": source.state_dict(), "args": arguments, "loss": numpy.float64(1)}, tmp_path / "w.pth")
+    model = gcnet.create_model(TINY, num_classes=3, weights=tmp_path / "w.pth")
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
+    (tmp_path / "w.pth").rename(tmp_path / "w-0123abcd.pth")
+    with pytest.warns(UserWarning, match="the name says 0123abcd"):
+        gcnet.create_model(TINY, num_classes=3, weights=tmp_path / "w-0123abcd.pth")
+    with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("b/data.pkl", pickle.dumps({}, protocol=2))
+        archive.writestr("b/data/0", bytes(8 << 20))
+    with pytest.raises(WeightsError, match="a zip bomb"):
+        gcnet.create_model(TINY, num_classes=3, weights=tmp_path / "b.pth")
 
 
 def test_a_missing_file_of_weights_is_file_not_found(tmp_path):

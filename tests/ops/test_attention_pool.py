@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gcnet import ops
-from gcnet.ops.attention_pool import attention_pool_reference
+from gcnet.ops.attention_pooling import attention_pool_reference
 
 SHAPES = [(2, 5, 6, 7), (1, 3, 1, 1), (3, 4, 13), (2, 3, 2, 3, 5), (1, 7, 31, 1), (0, 4, 3, 3)]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gcnet.blocks import ContextBlock
-from gcnet.ops.attention_pool import attention_pool_reference, kernels
+from gcnet.ops.attention_pooling import attention_pool_reference, kernels
 from gcnet.ops.triton_runtime import split
 
 pytestmark = [

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gcnet.ops.criss_cross import criss_cross, criss_cross_reference
+from gcnet.ops.criss_cross_attention import criss_cross, criss_cross_reference
 
 
 def by_loops(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

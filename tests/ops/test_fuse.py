@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gcnet import ops
-from gcnet.ops.fuse import fuse_reference, kernels
+from gcnet.ops.fusion import fuse_reference, kernels
 from gcnet.ops.triton_runtime import HAS_TRITON
 
 SHAPES = [(2, 5, 6, 7), (1, 3, 1, 1), (3, 4, 13), (2, 3, 2, 3, 5), (0, 4, 3, 3)]

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcnet import ops
-from gcnet.ops.nonlocal_attend import query_chunks, softmax, sorted_prefix
+from gcnet.ops.nonlocal_attention import query_chunks, softmax, sorted_prefix
 
 SIZES = [(2, 7, 5, 4, 3), (1, 1, 1, 4, 4), (2, 131, 67, 3, 5), (1, 64, 128, 2, 2), (1, 65, 129, 2, 6), (1, 3, 1, 2, 2)]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gcnet.ops.relative_attend import relative_attend, relative_attend_reference
+from gcnet.ops.relative_attention import relative_attend, relative_attend_reference
 
 
 def by_loops(query, key, value, *, position_query, rows, columns) -> Tensor:

@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from gcnet.analysis.published import AXES, NONE
-from gcnet.data import source as sources
 from gcnet.errors import RunError
 from gcnet.recipes import Settings
 from gcnet.recipes.comparison import compare
 from gcnet.report.paper import paper_table
+from gcnet.scenes import source as sources
 from tests.recipes.detection import tiny_settings, write_discs
 
 compare_module = __import__("sys").modules["gcnet.recipes.comparison"]
@@ -54,7 +54,7 @@ def trainings(monkeypatch):
 
     def counted_train(run, **options):
         if not (run.folder / "summary.json").exists():
-            seen["train"].append(run.name)
+            seen["train"].append(run.run.name)
         return train(run, **options)
 
     def counted_evaluate(folder, **options):
@@ -81,13 +81,13 @@ def test_rows_hold_figures_of_the_test_part_and_costs(finished):
 def test_the_same_seed_starts_the_same_model_in_every_variant(finished):
     import torch
 
-    from gcnet.recipes.training import prepare
+    from gcnet.recipes.run.training import prepare
 
     folder, found = finished
     runs = {row.label: scenes(folder, block=None if row.label == "none" else row.label) for row in found.rows}
     states = {}
     for label, run in runs.items():
-        torch.manual_seed(run.seed)
+        torch.manual_seed(run.run.seed)
         states[label] = prepare(run)[0].state_dict()
     assert all(torch.equal(value, states["gc"][key]) for key, value in states["none"].items())
 
@@ -146,7 +146,7 @@ def test_a_run_that_fails_does_not_take_the_others_along(copied, monkeypatch):
     train = compare_module.train
 
     def broken(run, **options):
-        if run.name == "c/gc/seed0":
+        if run.run.name == "c/gc/seed0":
             raise RuntimeError("the loss <b>exploded</b>")
         return train(run, **options)
 
@@ -224,7 +224,7 @@ def test_a_comparison_that_is_none_of_the_paper_s_does_not_show_the_paper(finish
 
 def test_blocks_of_classifiers_have_the_paper_s_imagenet_figures_too(finished):
     published = {"none": NONE, "gc": AXES["block"]["gc+all"].published}
-    classified = replace(finished[1], settings=Settings(data="d"), axis="block", published=published)
+    classified = replace(finished[1], settings=Settings(data="d"), metric="accuracy", axis="block", published=published)
     table = paper_table(classified)
     assert table.columns[4] == "paper: ResNet-50 on ImageNet, top-1"
     assert [row[4] for row in table.rows] == ["76.9 (r)", "77.7 (s)"]
@@ -253,9 +253,9 @@ def test_detectors_are_compared_by_their_average_precision(tmp_path):
 
 
 def test_missing_drawing_packages_are_said_before_training(tmp_path, monkeypatch, trainings):
-    from gcnet.report import packages
+    from gcnet.report import page
 
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'matplotlib and jinja2 .* pip install "gcnet\[report\]"'):
         compare(scenes(tmp_path), seeds=1, **QUICK)
     assert trainings["train"] == []

@@ -11,7 +11,7 @@ import gcnet
 from gcnet import load_checkpoint
 from gcnet.errors import SettingsError
 from gcnet.recipes import evaluate, predict, train
-from gcnet.recipes.training import prepare
+from gcnet.recipes.run.training import prepare
 from gcnet.tasks.detection.module import DetectTask
 from gcnet.tasks.detection.recipe import SettingsWarning, detection_settings
 from gcnet.tasks.settings import Settings, from_json
@@ -43,7 +43,7 @@ def test_a_run_writes_its_model_figures_and_losses(run, discs):
     )
     checkpoint = load_checkpoint(run.weights)
     assert checkpoint.classes == ["red", "blue"]
-    assert from_json(run.folder / "settings.json").detector_options["fpn_channels"] == 16
+    assert from_json(run.folder / "settings.json").model.options["fpn_channels"] == 16
     found = checkpoint.model([torch.rand(3, 64, 64)])[0]
     assert {"boxes", "labels", "scores", "masks"} <= set(found)
 
@@ -158,10 +158,13 @@ def test_predict_draws_every_image_and_writes_its_objects_beside_it(run, discs, 
 def test_the_published_recipe_scales_its_learning_rate_and_says_so():
     with pytest.warns(SettingsWarning, match=r"0.02 is for 16 images in a step; for 8 it is scaled to 0.01"):
         settings = detection_settings("data", batch_size=2, accumulate=2, devices=2)
-    assert (settings.epochs, settings.schedule, settings.optimizer, settings.task) == (12, "steps", "sgd", "segment")
-    assert settings.lr == pytest.approx(0.01)
-    assert detection_settings("data", recipe="2x", batch_size=16).epochs == 24  # no warning: nothing is scaled
-    assert detection_settings("data", task="detect", lr=0.5).lr == 0.5
+    how = settings.optimisation
+    assert (how.epochs, how.schedule, how.optimizer, settings.task) == (12, "steps", "sgd", "instances")
+    assert how.lr == pytest.approx(0.01)
+    assert (
+        detection_settings("data", recipe="2x", batch_size=16).optimisation.epochs == 24
+    )  # no warning: nothing is scaled
+    assert detection_settings("data", task="detect", lr=0.5).optimisation.lr == 0.5
     with pytest.raises(SettingsError, match="recipe='3x': allowed are '1x', '2x'"):
         detection_settings("data", recipe="3x", lr=1.0)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="batch_size=0: allowed are whole numbers from 1"):
@@ -171,8 +174,8 @@ def test_the_published_recipe_scales_its_learning_rate_and_says_so():
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"mixup": 0.2}, "mixup=0.2 does nothing for task='segment'; leave it out"),
-        ({"cache": True}, "cache=True does nothing for task='segment'"),
+        ({"mixup": 0.2}, "mixup=0.2 does nothing for task='instances'; leave it out"),
+        ({"cache": True}, "cache=True does nothing for task='instances'"),
         ({"scales": ()}, r"scales=\(\): allowed are whole numbers of pixels from 8"),
         ({"scales": (4,)}, r"scales=\(4,\): allowed"),
         ({"accumulate": 0}, "accumulate=0: allowed are whole numbers from 1"),
@@ -193,7 +196,7 @@ def test_what_only_detectors_have_is_refused_for_classifiers():
     ("changes", "match"),
     [
         ({"model": "resnet18"}, "model='resnet18' is no detector"),
-        ({"task": "detect"}, "model='maskrcnn_resnet18_fpn' is trained on masks; use task='segment'"),
+        ({"task": "detect"}, "model='maskrcnn_resnet18_fpn' is trained on masks; use task='instances'"),
         ({"model": "fasterrcnn_resnet18_fpn", "detector_options": {}}, "has no masks; use task='detect'"),
         ({"detector_options": {"min_size": 3}}, "min_size come from image_size and scales"),
         ({"nodes": 2}, "nodes=2: several machines are started by torchrun or SLURM"),

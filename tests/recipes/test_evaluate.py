@@ -99,7 +99,7 @@ def test_a_part_that_the_data_lack_and_a_class_that_the_model_lacks(weights, pho
 
 def test_scenes_are_measured_on_unseen_items(tmp_path, monkeypatch):
     pytest.importorskip("mlxtend")
-    monkeypatch.setattr("gcnet.data.source.SCENE_COUNTS", {"train": 32, "val": 16, "test": 24})
+    monkeypatch.setattr("gcnet.scenes.source.SCENE_COUNTS", {"train": 32, "val": 16, "test": 24})
     model = gcnet.create_model("scenes", num_classes=6, block="se")
     gcnet.save_checkpoint(model, tmp_path / "m.safetensors")
     figures = evaluate(tmp_path / "m.safetensors", data="mirror", settings=Settings(data="mirror", task="scenes"))

@@ -9,7 +9,8 @@ from torch import nn
 
 import gcnet
 from gcnet.errors import SettingsError
-from gcnet.exporters.check import CannotRun
+from gcnet.exporters.check import CannotRun, check_onnx
+from gcnet.exporters.table import EXPORTERS
 from gcnet.files import atomic
 from gcnet.recipes import export, fold, predict
 from gcnet.rewrites import RewriteError
@@ -75,29 +76,26 @@ def test_a_model_that_cannot_be_folded_is_exported_as_it_is_unless_folding_was_a
 
 
 def test_a_file_that_differs_is_not_written_and_an_older_one_stays(tmp_path, monkeypatch):
-    module = sys.modules["gcnet.recipes.exporting"]
-
     def wrong(content, model, **arguments):
         raise RewriteError("the exported model differs")
 
     (tmp_path / "m.pt2").write_text("older")
-    monkeypatch.setitem(module.FORMATS, ".pt2", (lambda model, **arguments: b"new", wrong))
+    monkeypatch.setitem(EXPORTERS, ".pt2", (lambda model, **arguments: b"new", wrong))
     with pytest.raises(RewriteError, match="differs"):
         export(nn.Conv2d(3, 4, 1), tmp_path / "m.pt2", input_size=(3, 8, 8))
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("m.pt2", "older")]
 
 
 def test_a_file_that_cannot_be_run_here_is_written_and_said(tmp_path, monkeypatch):
-    module = sys.modules["gcnet.recipes.exporting"]
-
     def cannot(content, model, **arguments):
         raise CannotRun("no kernel")
 
-    monkeypatch.setitem(module.FORMATS, ".onnx", (lambda model, **arguments: b"new", cannot))
+    monkeypatch.setitem(EXPORTERS, ".onnx", (lambda model, **arguments: b"new", cannot))
     written = export(nn.Conv2d(3, 4, 1), tmp_path / "m.onnx", input_size=(3, 8, 8))
     assert (written.agreement, written.unchecked_because) == (None, "no kernel")
     assert (tmp_path / "m.onnx").read_bytes() == b"new"
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(EXPORTERS, ".onnx", (lambda model, **arguments: b"new", check_onnx))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     written = export(nn.Conv2d(3, 4, 1), tmp_path / "m.onnx", input_size=(3, 8, 8))
     assert 'onnxruntime is not installed: pip install "gcnet[export]"' in written.unchecked_because
 

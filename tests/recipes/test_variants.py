@@ -14,12 +14,12 @@ def _labels(variants):
 
 def test_blocks_are_compared_with_none_which_drops_place_and_options():
     none, nl, gc = make_variants(BASE, blocks=("nl", "none", "gc"), axis=None, values=None)
-    assert (none.label, none.settings.block, none.settings.stages, dict(none.settings.block_options)) == (
+    assert (none.label, none.settings.block.name, none.settings.block.stages, dict(none.settings.block.options)) == (
         *("none", None, None),
         {},
     )
-    assert (nl.settings.block, nl.settings.stages) == ("nl", ("c4",))
-    assert (gc.settings.block, gc.settings.block_options) == ("gc", {"reduction": 8})
+    assert (nl.settings.block.name, nl.settings.block.stages) == ("nl", ("c4",))
+    assert (gc.settings.block.name, gc.settings.block.options) == ("gc", {"reduction": 8})
 
 
 def test_without_none_the_first_block_is_the_yardstick():
@@ -28,18 +28,18 @@ def test_without_none_the_first_block_is_the_yardstick():
 
 def test_an_option_gets_its_values_and_keeps_the_others():
     none, four, linear = make_variants(BASE, blocks=(), axis="transform", values=["bottleneck", "linear"])
-    assert none.settings.block is None
-    assert four.settings.block_options == {"reduction": 8, "transform": "bottleneck"}
+    assert none.settings.block.name is None
+    assert four.settings.block.options == {"reduction": 8, "transform": "bottleneck"}
     assert (linear.label, linear.folder) == ("transform=linear", "transform-linear")
 
 
 def test_places_are_arguments_of_insert():
     _, one, three = make_variants(BASE, blocks=(), axis="stages", values=["c4", "c3+c4+c5"])
-    assert one.settings.stages == ("c4",)
-    assert three.settings.stages == ("c3", "c4", "c5")
-    assert three.settings.block_options == {"reduction": 8}
+    assert one.settings.block.stages == ("c4",)
+    assert three.settings.block.stages == ("c3", "c4", "c5")
+    assert three.settings.block.options == {"reduction": 8}
     assert three.folder == "stages-c3+c4+c5"
-    assert make_variants(BASE, blocks=(), axis="where", values=["last"])[1].settings.where == "last"
+    assert make_variants(BASE, blocks=(), axis="where", values=["last"])[1].settings.block.where == "last"
 
 
 def test_folders_stay_inside_the_comparison():
@@ -84,28 +84,28 @@ def test_an_unknown_axis_or_value_is_told_what_there_is():
 
 def test_an_axis_of_the_paper_has_its_rows_and_its_block():
     none, four, *_, thirty_two = make_variants(Settings(data="d"), axis="reduction")
-    assert (none.label, none.settings.block) == ("none", None)
-    assert (four.label, four.folder, four.settings.block) == ("reduction=4", "reduction-4", "gc")
-    assert four.settings.block_options == {"reduction": 4}  # a number, as a run of `--values 4` has it
-    assert thirty_two.settings.block_options == {"reduction": 32}
+    assert (none.label, none.settings.block.name) == ("none", None)
+    assert (four.label, four.folder, four.settings.block.name) == ("reduction=4", "reduction-4", "gc")
+    assert four.settings.block.options == {"reduction": 4}  # a number, as a run of `--values 4` has it
+    assert thirty_two.settings.block.options == {"reduction": 32}
     assert _labels(make_variants(Settings(data="d"), axis="stages", values=["c5", "c2"])) == [
         *("none", "stages=c5", "stages=c2")
     ]
-    assert make_variants(Settings(data="d", block="se"), axis="reduction")[1].settings.block == "se"
+    assert make_variants(Settings(data="d", block="se"), axis="reduction")[1].settings.block.name == "se"
 
 
 def test_blocks_of_the_paper_stand_where_it_puts_them():
-    variants = {variant.label: variant.settings for variant in make_variants(Settings(data="d"), axis="block")}
+    variants = {variant.label: variant.settings.block for variant in make_variants(Settings(data="d"), axis="block")}
     assert list(variants) == ["none", "nl+1", "snl+1", "gc+1", "gc+all"]
-    assert (variants["gc+1"].block, variants["gc+1"].stages, variants["gc+1"].where) == ("gc", ("c4",), "before_last")
-    assert variants["nl+1"].block_options == {"subsample": "before"}
+    assert (variants["gc+1"].name, variants["gc+1"].stages, variants["gc+1"].where) == ("gc", ("c4",), "before_last")
+    assert variants["nl+1"].options == {"subsample": "before"}
     assert (variants["gc+all"].stages, variants["gc+all"].where) == (None, None)
 
 
 def test_in_the_scenes_one_block_is_one_spot():
     scenes = Settings(data="cue", task="scenes", model="scenes")
-    variants = {variant.label: variant.settings for variant in make_variants(scenes, axis="block")}
-    assert (variants["nl+1"].at, variants["nl+1"].stages, dict(variants["nl+1"].block_options)) == ("spots.1", None, {})
+    variants = {variant.label: variant.settings.block for variant in make_variants(scenes, axis="block")}
+    assert (variants["nl+1"].at, variants["nl+1"].stages, dict(variants["nl+1"].options)) == ("spots.1", None, {})
     assert variants["gc+all"].at is None
 
 

@@ -19,7 +19,7 @@ import gcnet
 from gcnet.analysis.grids import Grid, KeptImage
 from gcnet.analysis.verdict import Verdict
 from gcnet.blocks import NonLocal
-from gcnet.report import analysis_page as page_module
+from gcnet.report import distances as page_module
 from gcnet.report.maps import page_data, short_names
 from gcnet.surgery import record
 
@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
 
 def unpacked(grid):
-    """(H, p, q), read as page.js reads it."""
+    """(H, p, q), read as analysis.js reads it."""
     buffer = zlib.decompress(base64.b64decode(grid["data"]))
     H, p, q = grid["heads"], math.prod(grid["queries"]), math.prod(grid["keys"])
     if "channels" in grid:
@@ -293,9 +293,9 @@ def test_what_cannot_be_written_is_said(tmp_path, monkeypatch):
     ):
         with pytest.raises(ValueError, match=said):
             call()
-    from gcnet.report import packages
+    from gcnet.report import page
 
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
     for name, package in (("a.html", "jinja2"), ("a.png", "matplotlib")):
         with pytest.raises(ModuleNotFoundError, match=rf'{package} must be installed .* pip install "gcnet\[report\]"'):
             found.save(tmp_path / name)

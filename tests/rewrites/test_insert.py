@@ -77,6 +77,8 @@ def test_defaults_are_those_of_the_papers(bottleneck):
         ({"stages": ("c2", "c5"), "where": "last"}, ["layer1.1.context", "layer4.1.context"]),
         ({"stages": ("c4", "c3"), "where": 0}, ["layer2.0.context", "layer3.0.context"]),
         ({"stages": ("c3",), "where": (-1, 0)}, ["layer2.0.context", "layer2.1.context"]),
+        ({"stages": ("c3",), "where": "-1, 0"}, ["layer2.0.context", "layer2.1.context"]),
+        ({"stages": ("c3",), "where": "-1"}, ["layer2.1.context"]),
         ({"stages": ("c3",), "position": "after_add"}, ["layer2.0.context_sum", "layer2.1.context_sum"]),
         ({"stages": ("c3",), "where": "before_last"}, ["layer2.1.context_before"]),
     ],

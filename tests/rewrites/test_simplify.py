@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 
 import gcnet
 from gcnet.blocks import ContextBlock, CrissCross, DisentangledNonLocal, DualAttention, NonLocal
-from gcnet.ops.nonlocal_attend import pairwise_weights
+from gcnet.ops.nonlocal_attention import pairwise_weights
 from gcnet.rewrites import RewriteError
 from gcnet.rewrites.simplification.apply import simplify
 from gcnet.rewrites.simplification.calibration import divide

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from gcnet.data import source as sources
 from gcnet.recipes.comparison import compare
+from gcnet.scenes import source as sources
 from gcnet.scenes.demo import BLOCKS, demo, plan
 
 demo_module = sys.modules["gcnet.scenes.demo"]
@@ -34,7 +34,7 @@ def test_both_tasks_are_compared_over_all_blocks(shown):
     for task, comparison in first.comparisons.items():
         assert tuple(row.label for row in comparison.rows) == BLOCKS
         assert comparison.folder == folder / "demo" / "quick" / task
-        assert comparison.settings.data == task
+        assert comparison.settings.data.path == task
         assert all(set(row.accuracies) == {0} for row in comparison.rows)
 
 
@@ -57,4 +57,4 @@ def test_quick_and_full_and_fashion_do_not_share_runs():
     fashion, _ = plan(items="fashion")
     assert (one, three) == (1, 3)
     assert quick == full  # the seeds make the difference
-    assert fashion["mirror"].data == "mirror/fashion"
+    assert fashion["mirror"].data.path == "mirror/fashion"

@@ -5,7 +5,7 @@ import torch
 
 from gcnet.data.classification.datasets import Batch
 from gcnet.scenes.task import SceneMetrics, SceneTask
-from gcnet.tasks.classification.module import ClassifyMetrics, per_class
+from gcnet.tasks.classification.metrics import ClassifyMetrics, per_class
 
 
 def _batch(labels):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gcnet.analysis.cost import Timing
 from gcnet.analysis.intervals import Mean, mean_interval
 from gcnet.analysis.published import Published
-from gcnet.tasks.settings import Settings
+from gcnet.surgery.timing import Timing
+
+PLAIN = "none"  # the label of the row without a block
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,13 @@ class Row:
 class Comparison:
     """All that a comparison found; `rows[0]` is what the others are compared with.
 
-    `metric` is the headline figure of the task, `split` what it was measured on, `axis` what was varied if not the
-    block; `published` has the paper's figures of the rows that are among its ablations.
+    `settings` are those that all runs share, `metric` is the headline figure of the task, `split` what it was measured
+    on, `axis` what was varied if not the block; `published` has the paper's figures of the rows that are among its
+    ablations.
     """
 
     folder: Path
-    settings: Settings
+    settings: Any  # a `gcnet.recipes.Settings`; nothing in this room reads them
     metric: str
     split: str
     rows: tuple[Row, ...]
@@ -154,15 +154,6 @@ def points(value: float) -> str:
         ('+12.3', '-0.4')
     """
     return f"{100 * value:+.1f}"
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of dicts as CSV; the columns are those of all rows, in the order of their first appearance."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def run_table(comparison: Comparison) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""95 % intervals: of a mean over few seeds (Student's t), and of a median over many rounds (order statistics)."""
+"""95 % intervals of a mean over few seeds (Student's t); those of a median stand beside the clock."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gcnet.errors import GcnetError
+from gcnet.surgery.timing import Median as Median
+from gcnet.surgery.timing import median_interval as median_interval
 
 # Two-sided 97.5 % quantiles of Student's t for 1, 2, ... 30 degrees of freedom.
 _T = (
@@ -22,15 +24,6 @@ class Mean(NamedTuple):
 
     value: float
     half_width: float | None
-    count: int
-
-
-class Median(NamedTuple):
-    """A median with a 95 % interval for it, and the count behind it."""
-
-    value: float
-    low: float
-    high: float
     count: int
 
 
@@ -64,18 +57,3 @@ def mean_interval(values: Sequence[float]) -> Mean:
         return Mean(mean, None, 1)
     error = statistics.stdev(values) / math.sqrt(len(values))
     return Mean(mean, student_quantile(len(values) - 1) * error, len(values))
-
-
-def median_interval(values: Sequence[float]) -> Median:
-    """Median with a 95 % interval from the binomial distribution of ranks, whatever the values' distribution.
-
-    With fewer than six values no such interval exists: the extremes are given instead.
-    """
-    if not values:
-        raise GcnetError("values is empty; a median needs at least one value")
-    ordered, count = sorted(values), len(values)
-    rank, below = 0, 0.5**count  # `below` = P(at most `rank` values lie under the median)
-    while below + math.comb(count, rank + 1) * 0.5**count <= 0.025:
-        rank += 1
-        below += math.comb(count, rank) * 0.5**count
-    return Median(statistics.median(ordered), ordered[rank], ordered[count - 1 - rank], count)

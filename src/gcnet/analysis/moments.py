@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+
+from gcnet.distributed import from_all
 
 
-class Moments(Metric):
+class Moments:
     """Count, mean and sum of squared deviations of the finite values under each key, by Chan's pairwise update.
 
-    The state is one matrix with a row for each key seen, float64 where the device has it. `compute` first gathers the
-    rows of all processes, as torchmetrics does it; a process without any data takes part with an empty matrix.
+    The state is one matrix with a row for each key seen. `compute` first gathers the rows of all processes, each of
+    which must call it, also one without any data.
+
+    Args:
+        device: where the state lives; one that has float64.
     """
 
-    full_state_update = False
-    rows: list[Tensor]
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.rows = torch.empty(0, 4, dtype=torch.float64, device=device)
 
     def update(self, keys: Tensor, values: Tensor) -> None:
         """Add values.
@@ -34,11 +31,11 @@ class Moments(Metric):
         finite = values.isfinite()
         values = values[finite]
         new = torch.stack([keys[finite].to(values), torch.ones_like(values), values, torch.zeros_like(values)], dim=1)
-        self.rows = [_merged(torch.cat([*self.rows, new.to(self.device)]))]
+        self.rows = _merged(torch.cat([self.rows, new.to(self.rows)]))
 
     def compute(self) -> dict[int, tuple[int, float, float]]:
         """Key -> count, mean, sum of squared deviations from the mean, over all processes."""
-        merged = _merged(dim_zero_cat(self.rows))
+        merged = _merged(torch.cat(from_all(self.rows.cpu())))
         return {int(key): (int(count), mean, square) for key, count, mean, square in merged.tolist()}
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gcnet.analysis.observe import Observation
 from gcnet.errors import RewriteError
 from gcnet.surgery.families import find_stages
-from gcnet.tasks.detection.cost import PARTS, DetectorPass, detector_part
+
+PartOf = Callable[[str], str | None]  # a module's name -> the part that it belongs to, where its name tells it
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,16 @@ class Part:
     share: float
 
 
-def parts_of(model: nn.Module, seen: Observation, images: Tensor) -> tuple[Part, ...]:
-    """The parts of a model in the order in which they run; those without parameters and MACs are left out."""
-    part_of, parts = _named_parts(model, images)
+def parts_of(model: nn.Module, seen: Observation, images: Tensor, behind: PartOf | None = None) -> tuple[Part, ...]:
+    """The parts of a model in the order in which they run; those without parameters and MACs are left out.
+
+    Args:
+        model: what was observed.
+        seen: its pass.
+        images: the input of that pass.
+        behind: of a detector's layers the part behind the backbone that a module belongs to, by its name.
+    """
+    part_of, parts = _named_parts(model, images, behind)
     where: dict[str, str] = {}  # module -> part, by its first event
     macs = dict.fromkeys(parts, 0)
     for (name, count), part in zip(seen.events, _parts_of_events(seen, part_of), strict=True):
@@ -47,24 +55,23 @@ def parts_of(model: nn.Module, seen: Observation, images: Tensor) -> tuple[Part,
     return tuple(row for row in rows if row.params or row.macs)
 
 
-def _named_parts(model: nn.Module, images: Tensor) -> tuple[Callable[[str], str | None], list[str]]:
-    """A function from a module's name to its part, where the name tells it, and the parts in their order."""
-    detector = isinstance(model, DetectorPass)
+def _named_parts(model: nn.Module, images: Tensor, behind: PartOf | None) -> tuple[PartOf, list[str]]:
+    """A function from a module's name to its part, where the name tells it, and the parts whose order is known."""
     try:
         stages = find_stages(model, images[:1])
     except RewriteError:
-        children = ["backbone", *PARTS] if detector else [name for name, _ in model.named_children()]
-        return (lambda name: (detector and detector_part(name)) or name.split(".")[0] or "itself"), children
+        children = [] if behind else [name for name, _ in model.named_children()]
+        return (lambda name: (behind and behind(name)) or name.split(".")[0] or "itself"), children
     units = {unit.name: stage for stage, stage_units in stages.items() for unit in stage_units}
 
     def stage_of(name: str) -> str | None:
         stage = next((units[above] for above in _ancestors(name) if above in units), None)
-        return detector_part(name) if stage is None and detector else stage
+        return behind(name) if stage is None and behind else stage
 
-    return stage_of, ["stem", *stages, *(PARTS if detector else ("head",))]
+    return stage_of, ["stem", *stages, *(() if behind else ("head",))]
 
 
-def _parts_of_events(seen: Observation, part_of: Callable[[str], str | None]) -> list[str]:
+def _parts_of_events(seen: Observation, part_of: PartOf) -> list[str]:
     """The part of every event: what happens between two stages leads to the second one."""
     named = [part_of(name) for name, _ in seen.events]
     parts: list[str] = []

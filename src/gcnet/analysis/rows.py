@@ -29,14 +29,12 @@ class Rows:
 
     Args:
         blocks: their names, the same in every process.
-        device: where the state lives; for gathering it between processes, that of their backend.
+        device: where the figures are; the state lives there too, if it can.
     """
 
     def __init__(self, blocks: Sequence[str], device: torch.device) -> None:
         self.blocks = list(blocks)
-        self.moments = Moments().to("cpu" if device.type == "mps" else device)
-        empty = torch.empty(0, dtype=torch.float64, device=self.moments.device)
-        self.moments.update(empty, empty)  # a process without images takes part in the reduction
+        self.moments = Moments("cpu" if device.type == "mps" else device)  # mps has no float64
         self._waiting: dict[str, list[dict[str, Tensor]]] = defaultdict(list)
 
     def add(self, block: str, figures: dict[str, Tensor]) -> None:
@@ -51,11 +49,11 @@ class Rows:
         """
         keys, values = [], []
         found: dict[str, dict[str, Tensor]] = {block: {} for block in self._waiting}
-        labels = None if labels is None else labels.to(self.moments.device, torch.int64)
+        labels = None if labels is None else labels.to(self.moments.rows.device, torch.int64)
         for block, calls in self._waiting.items():
             for name, first in calls[0].items():
                 t = first if len(calls) == 1 else torch.stack([call[name] for call in calls]).mean(dim=0)
-                t = t.to(self.moments.device, torch.float64)
+                t = t.to(self.moments.rows.device, torch.float64)
                 if name in FIGURES:
                     found[block][name] = t if t.ndim == 1 else t.mean(dim=1)
                 for key, value in self._keyed(self.blocks.index(block), name, t, labels):

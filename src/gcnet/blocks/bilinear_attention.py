@@ -1,11 +1,11 @@
 """BAT, the non-local block with grouped bilinear attentional transforms (CVPR 2020), starting as the identity."""
 
 import torch
-from timm.layers import BatNonLocalAttn
 from torch import Tensor
 
 from gcnet.blocks.gated import Gated
 from gcnet.blocks.options import check_channels, check_count, hidden_channels
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
 
 
@@ -52,16 +52,18 @@ class BilinearAttention(Gated):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        from timm.layers import BatNonLocalAttn  # here, since timm takes seconds to import
+
         check_channels(channels)
         hidden = hidden_channels(channels, None, reduction)
         check_count("block_size", block_size)
         if hidden % check_count("groups", groups):
-            raise ValueError(
+            raise GcnetError(
                 f"groups={groups} does not divide the {hidden} hidden channels "
                 f"(channels={channels} // reduction={reduction}); use a divisor of {hidden}"
             )
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout!r} is no probability below one; use 0 <= dropout < 1")
+            raise GcnetError(f"dropout={dropout!r} is no probability below one; use 0 <= dropout < 1")
         block = BatNonLocalAttn(channels, block_size, groups, rd_channels=hidden, drop_rate=dropout)
         super().__init__(block.to(device=device, dtype=dtype), device=device, dtype=dtype)
         self.channels, self.block_size = channels, block_size
@@ -69,7 +71,7 @@ class BilinearAttention(Gated):
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels, (2,))
         if x.shape[2] % self.block_size or x.shape[3] % self.block_size:
-            raise ValueError(
+            raise GcnetError(
                 f"x has shape {tuple(x.shape)}; height and width must be multiples of block_size={self.block_size}: "
                 f"build the block with a block_size that divides both, or resize the input"
             )

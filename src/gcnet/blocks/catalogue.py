@@ -20,6 +20,7 @@ from gcnet.blocks.global_context import GlobalContext
 from gcnet.blocks.nonlocal_block import NonLocal
 from gcnet.blocks.simplified_nonlocal import SimplifiedNonLocal
 from gcnet.blocks.squeeze_excitation import SqueezeExcitation
+from gcnet.errors import GcnetError, GcnetTypeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ def list_blocks() -> list[str]:
 def entry(name: str) -> Entry:
     """The catalogue's entry, or a ValueError that lists the names."""
     if name not in CATALOGUE:
-        raise ValueError(f"block {name!r} is unknown; use one of {', '.join(CATALOGUE)}")
+        raise GcnetError(f"block {name!r} is unknown; use one of {', '.join(CATALOGUE)}")
     return CATALOGUE[name]
 
 
@@ -194,7 +195,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     allowed = block_options(name)
     for option in options:
         if option not in allowed:
-            raise TypeError(f"block {name!r} has no option {option!r}; it has {', '.join(allowed)}")
+            raise GcnetTypeError(f"block {name!r} has no option {option!r}; it has {', '.join(allowed)}")
 
 
 def block_options(name: str) -> dict[str, Any]:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gcnet import ops
+from gcnet.blocks.as_made import as_made, pool, tensors_of
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
-from gcnet.ops import lean
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
+from gcnet.ops.context_vectors import Branch, context_vectors
 
 Pool = Literal["attention", "average"]
 Transform = Literal["bottleneck", "linear"]
@@ -86,7 +87,7 @@ class ContextBlock(nn.Module):
         check_choice("activation", activation, (*ACTIVATIONS, None))
         check_choice("gate", gate, get_args(Gate))
         if hidden is not None and transform == "linear":
-            raise ValueError(
+            raise GcnetError(
                 f"hidden={hidden} does not go with transform='linear', which has no hidden layer; leave it out"
             )
         self.channels, self.pool, self.fusion, self.gate = channels, pool, fusion, gate
@@ -113,25 +114,32 @@ class ContextBlock(nn.Module):
 
     def context(self, x: Tensor) -> Tensor:
         """The pooled vector of each image, (B, C)."""
-        if self.key is None:
-            return ops.average_pool(x)
-        return ops.attention_pool(x, self.key.weight[0], self.key.bias)
+        return pool(self.key, x)[1]
+
+    def as_tensors(self) -> tuple[Tensor | None, Branch | None, Branch | None] | None:
+        """Key, scale and add as tensors; None if a layer is not what the constructor made: it has to be called."""
+        key, scale, add = self.key, self.scale, self.add
+        of_key = None if key is None else tensors_of(key, nn.Linear)
+        of_scale = None if scale is None else as_branch(scale)
+        of_add = None if add is None else as_branch(add)
+        if (key is not None and of_key is None) or (scale is not None and of_scale is None):
+            return None
+        if add is not None and of_add is None:
+            return None
+        return None if of_key is None else of_key[0].squeeze(0), of_scale, of_add
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels)
-        branches: tuple[Any, Any] = (self.scale, self.add)
-        if lean.applies(x) and _is_plain(self.scale) and _is_plain(self.add):
-            context = lean.pool(x, None if self.key is None else self.key.weight[0])
-            scale, add = (None if branch is None else branch.lean(context) for branch in branches)
+        tensors = None if torch.is_grad_enabled() else self.as_tensors()
+        if tensors is not None:
+            scale, add = scale_and_add(x, *tensors, self.gate)
         else:
-            if self.key is None:
-                context = ops.average_pool(x)
-            else:
-                x, context = ops.attention_pool_and_skip(x, self.key.weight[0], self.key.bias)
-            scale, add = (None if branch is None else branch(context) for branch in branches)
+            x, context = pool(self.key, x)
+            scale = None if self.scale is None else open_gate(self.gate, self.scale(context))
+            add = None if self.add is None else self.add(context)
         out = x
         if scale is not None:
-            out = out * over_map(open_gate(self.gate, scale), x)
+            out = out * over_map(scale, x)
         if add is not None:
             out = out + over_map(add, x)
         return out
@@ -175,17 +183,6 @@ class Bottleneck(nn.Module):
             hidden_BH = self.activation(hidden_BH)
         return self.expand(hidden_BH)
 
-    def lean(self, context: Tensor) -> Tensor:
-        """The same on the path of few calls; for layers that are what the constructor made."""
-        layers: dict[str, Any] = self._modules  # an attribute that is a layer takes a Python call of nn.Module
-        norm, activation = layers.get("norm"), layers.get("activation")
-        gains = (None, None) if norm is None else norm._parameters.values()
-        first, last = layers["reduce"]._parameters.values(), layers["expand"]._parameters.values()
-        eps = 1e-5 if norm is None else norm.eps
-        return lean.transform(
-            context, (*first, *gains, *last), eps, None if activation is None else _NAMES[type(activation)]
-        )
-
 
 class LinearTransform(nn.Module):
     """C -> C on vectors (B, C) without a bias, the transform of SNL."""
@@ -202,21 +199,33 @@ class LinearTransform(nn.Module):
     def forward(self, context_BC: Tensor) -> Tensor:
         return self.project(context_BC)
 
-    def lean(self, context: Tensor) -> Tensor:
-        """The same on the path of few calls."""
-        return lean.transform(context, (None, None, None, None, self.project.weight, self.project.bias), 0.0, None)
+
+def as_branch(transform: nn.Module) -> Branch | None:
+    """A transform as tensors; None if one of its layers, or it itself, is not what the constructor made."""
+    layers: dict[str, Any] = transform._modules
+    if as_made(transform, LinearTransform):
+        last = tensors_of(layers["project"], nn.Linear)
+        return None if last is None else Branch((None, None, None, None, *last))
+    if not as_made(transform, Bottleneck):
+        return None
+    first, last = tensors_of(layers["reduce"], nn.Linear), tensors_of(layers["expand"], nn.Linear)
+    norm, activation = layers.get("norm"), layers.get("activation")
+    gains = (None, None) if norm is None else tensors_of(norm, nn.LayerNorm)
+    name = None if activation is None else _NAMES.get(type(activation))
+    plain = activation is None or (name is not None and as_made(activation, ACTIVATIONS[name]))
+    if first is None or gains is None or last is None or not plain:
+        return None
+    if name == "gelu" and activation.approximate != "none":
+        return None
+    return Branch((*first, *gains, *last), 1e-5 if norm is None else norm.eps, name)
 
 
-def _is_plain(branch: nn.Module | None) -> bool:
-    """Whether a transform has the layers that the constructor made, and no hooks: nothing but their weights counts."""
-    if branch is None:
-        return True
-    if type(branch) is not Bottleneck and type(branch) is not LinearTransform:
-        return False
-    for layer in (branch, *branch._modules.values()):
-        if layer is not None and (layer._forward_hooks or layer._forward_pre_hooks or type(layer) not in _PLAIN):
-            return False
-    return True
+def scale_and_add(
+    x: Tensor, key: Tensor | None, scale: Branch | None, add: Branch | None, gate: str
+) -> tuple[Tensor | None, Tensor | None]:
+    """What fusion needs, (B, C) each: the open gate and the added vector; None for the one unused."""
+    found = context_vectors(x, key, [branch for branch in (scale, add) if branch is not None])
+    return None if scale is None else open_gate(gate, found[0]), None if add is None else found[-1]
 
 
 def zero_layer(layer: nn.Linear) -> None:
@@ -237,6 +246,3 @@ def over_map(t_BC: Tensor, x: Tensor) -> Tensor:
     """One vector per image as a map that broadcasts over the positions of x, in the dtype of x."""
     t_BC = t_BC if t_BC.dtype is x.dtype else t_BC.to(x.dtype)
     return t_BC.reshape(t_BC.shape + (1,) * (x.ndim - 2))
-
-
-_PLAIN = {Bottleneck, LinearTransform, nn.Linear, nn.LayerNorm, *_NAMES}

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from gcnet import ops
+from gcnet.blocks.as_made import pool
 from gcnet.blocks.nonlocal_block import as_map, positions
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
 
 
@@ -55,7 +57,7 @@ class DisentangledNonLocal(nn.Module):
         check_channels(channels)
         hidden = hidden_channels(channels, None, reduction)
         if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature={temperature!r} is not allowed; use a number above 0")
+            raise GcnetError(f"temperature={temperature!r} is not allowed; use a number above 0")
         check_choice("norm", norm, ("batch", None))
         self.channels = channels
         self.scale = 1 / (hidden**0.5 * temperature)
@@ -88,7 +90,7 @@ class DisentangledNonLocal(nn.Module):
             pairwise="embedded_gaussian",
             scale=self.scale,
         )
-        unary_BK = self.value(ops.attention_pool(x, self.mask.weight[0]))
+        unary_BK = self.value(pool(self.mask, x)[1])
         y_BPC = self.out(pairwise_BPK + unary_BK[:, None])
         if self.norm is not None:
             y_BPC = self.norm(y_BPC.transpose(1, 2)).transpose(1, 2)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from gcnet.errors import GcnetError
+
 
 class Gated(nn.Module):
     """x + gamma * (block(x) - x) with one learnable scalar gamma = 0.
@@ -45,7 +47,7 @@ class Gated(nn.Module):
             return (x + self.gamma * x).to(x.dtype)
         y = self.block(x)
         if y.shape != x.shape:
-            raise ValueError(
+            raise GcnetError(
                 f"{type(self.block).__name__} turned shape {tuple(x.shape)} into {tuple(y.shape)}; "
                 "a gated block must keep the shape"
             )

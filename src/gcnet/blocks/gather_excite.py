@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from gcnet.blocks.gated import Gated
 from gcnet.blocks.options import check_channels, check_count, hidden_channels
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
 
 
@@ -27,13 +28,11 @@ class GatherExciteGate(nn.Module):
                 self.gather.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False))
                 self.gather.append(nn.BatchNorm2d(channels))
                 if i < halvings - 1:
-                    self.gather.append(nn.ReLU(inplace=True))
+                    self.gather.append(nn.ReLU())
         self.excite: nn.Sequential | None = None
         if reduction is not None:
             hidden = hidden_channels(channels, None, reduction)
-            self.excite = nn.Sequential(
-                nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, channels, 1)
-            )
+            self.excite = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gather is not None:
@@ -94,9 +93,9 @@ class GatherExcite(Gated):
     ) -> None:
         check_channels(channels)
         if check_count("extent", extent, minimum=0) == 1 or extent & (extent - 1):
-            raise ValueError(f"extent={extent} is not allowed; use 0 (all positions) or a power of two: 2, 4, 8, ...")
+            raise GcnetError(f"extent={extent} is not allowed; use 0 (all positions) or a power of two: 2, 4, 8, ...")
         if learned and extent == 0:
-            raise ValueError("learned=True needs an extent (2, 4, 8, ...); with extent=0 use learned=False")
+            raise GcnetError("learned=True needs an extent (2, 4, 8, ...); with extent=0 use learned=False")
         block = GatherExciteGate(channels, extent=extent, learned=learned, reduction=reduction)
         super().__init__(block.to(device=device, dtype=dtype), device=device, dtype=dtype)
         self.channels = channels

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from gcnet import ops
+from gcnet.blocks.as_made import tensors_of
 from gcnet.blocks.nonlocal_block import as_map, positions
 from gcnet.blocks.options import check_channels, check_count
+from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
 from gcnet.ops.precision import accumulate_dtype, without_autocast
 
@@ -65,9 +67,9 @@ class GeneralizedAttention(nn.Module):
         super().__init__()
         check_channels(channels)
         if not isinstance(terms, str) or len(terms) != 4 or set(terms) - set("01") or "1" not in terms:
-            raise ValueError(f"terms={terms!r} is not allowed; give four digits of 0 and 1, at least one 1: '1111'")
+            raise GcnetError(f"terms={terms!r} is not allowed; give four digits of 0 and 1, at least one 1: '1111'")
         if check_count("heads", heads) > channels:
-            raise ValueError(
+            raise GcnetError(
                 f"heads={heads} leaves no channel for a head at channels={channels}; use at most {channels}"
             )
         pairs, relative, saliency, place = (digit == "1" for digit in terms)
@@ -75,14 +77,15 @@ class GeneralizedAttention(nn.Module):
         self.kv_stride = check_count("kv_stride", kv_stride)
         positional = relative or place
         if position_channels is not None and not positional:
-            raise ValueError(
+            raise GcnetError(
                 f"position_channels={position_channels} does not go with terms={terms!r}, which have no position; "
                 "leave it out"
             )
         features = max(4, channels // 4 * 4) if position_channels is None else position_channels
         if check_count("position_channels", features) % 4:
-            raise ValueError(f"position_channels={features} is no multiple of 4: a sine and a cosine for two axes")
+            raise GcnetError(f"position_channels={features} is no multiple of 4: a sine and a cosine for two axes")
         hidden = channels // heads * heads
+        self.waves = features // 4  # of each axis, a sine and a cosine each
 
         def layer(inputs: int, outputs: int, bias: bool = False) -> nn.Linear:
             return nn.Linear(inputs, outputs, bias=bias, device=device, dtype=dtype)
@@ -117,7 +120,7 @@ class GeneralizedAttention(nn.Module):
         """What gamma multiplies, (B, C, H, W); (B, C, 1, 1) where all positions share it."""
         keys = x[:, :, :: self.kv_stride, :: self.kv_stride]
         if self.terms == "0010":
-            return self.out(self._pool(keys).to(self.out.weight.dtype))[:, :, None, None]
+            return self.out(self._pool(keys).to(x.dtype))[:, :, None, None]
         y_BNHWD = self._attend(x, keys)
         return as_map(self.out(y_BNHWD.permute(0, 2, 3, 1, 4).flatten(3).flatten(1, 2)), x)
 
@@ -154,12 +157,17 @@ class GeneralizedAttention(nn.Module):
         assert self.key is not None
         assert self.content_bias is not None
         wide = accumulate_dtype(keys)
+        bias_ND = self.content_bias.to(wide).unflatten(0, (self.heads, -1))
+        of_key, of_value = tensors_of(self.key, nn.Linear), tensors_of(self.value, nn.Linear)
+        if of_key is None or of_value is None:  # they have to be called
+            key_BNQD, value_BNQD = (self._split(layer, keys).flatten(2, 3).to(wide) for layer in (self.key, self.value))
+            with without_autocast(keys):
+                weights_BNQ = torch.einsum("nd,bnqd->bnq", bias_ND, key_BNQD).softmax(dim=2)
+                return torch.einsum("bnq,bnqd->bnd", weights_BNQ, value_BNQD).flatten(1)
         with without_autocast(keys):
             keys_BQC = positions(keys).to(wide)
-            key_NDC, value_NDC = (
-                layer.weight.to(wide).unflatten(0, (self.heads, -1)) for layer in (self.key, self.value)
-            )
-            vector_NC = torch.einsum("nd,ndc->nc", self.content_bias.to(wide).unflatten(0, (self.heads, -1)), key_NDC)
+            key_NDC, value_NDC = (weight.to(wide).unflatten(0, (self.heads, -1)) for weight, _ in (of_key, of_value))
+            vector_NC = torch.einsum("nd,ndc->nc", bias_ND, key_NDC)
             weights_BNQ = (keys_BQC @ vector_NC.t()).softmax(dim=1).transpose(1, 2)
             return torch.einsum("bnc,ndc->bnd", weights_BNQ @ keys_BQC, value_NDC).flatten(1)
 
@@ -175,11 +183,11 @@ class GeneralizedAttention(nn.Module):
     def _features(self, layer: nn.Linear | None, queries: int, keys: int, x: Tensor) -> Tensor:
         """Features of all pairs along one axis, (N, queries, keys, D): learnt maps of sines and cosines."""
         assert layer is not None
-        waves = torch.arange(layer.in_features // 2, device=x.device, dtype=accumulate_dtype(x))
-        waves = WAVE_LENGTH ** (waves * (2 / layer.in_features))
+        waves = torch.arange(self.waves, device=x.device, dtype=accumulate_dtype(x))
+        waves = WAVE_LENGTH ** (waves / self.waves)
         of_query, of_key = (torch.arange(n, device=x.device, dtype=waves.dtype) for n in (queries, keys))
         angles = (of_query[:, None] - self.kv_stride * of_key)[..., None] / waves
-        features = layer(torch.cat([angles.sin(), angles.cos()], dim=-1).to(layer.weight.dtype)) / 2**0.5
+        features = layer(torch.cat([angles.sin(), angles.cos()], dim=-1).to(x.dtype)) / 2**0.5
         return features.unflatten(2, (self.heads, -1)).permute(2, 0, 1, 3)
 
     def extra_repr(self) -> str:

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from gcnet import ops
 from gcnet.blocks.options import check_channels, check_choice, hidden_channels
+from gcnet.errors import GcnetTypeError
 from gcnet.ops.checks import check_map
-from gcnet.ops.nonlocal_attend import Pairwise
+from gcnet.ops.nonlocal_attention import Pairwise
 
 Norm = Literal["batch"]
 
@@ -62,7 +63,9 @@ class NonLocal(nn.Module):
         check_choice("subsample", subsample, (False, "after", "before"))
         check_choice("norm", norm, ("batch", None))
         if not isinstance(scale, int | float) or isinstance(scale, bool):
-            raise TypeError(f"scale={scale!r} is a {type(scale).__name__}; give a number, for example {channels}**-0.5")
+            raise GcnetTypeError(
+                f"scale={scale!r} is a {type(scale).__name__}; give a number, for example {channels}**-0.5"
+            )
         hidden = hidden_channels(channels, None, reduction)
         self.channels, self.scale, self.subsample = channels, float(scale), subsample
         self.pairwise: Pairwise = pairwise

@@ -2,33 +2,35 @@
 
 from collections.abc import Sequence
 
+from gcnet.errors import GcnetError, GcnetTypeError
+
 
 def check_channels(channels: int) -> None:
     """Raise unless channels is a positive int."""
     if not isinstance(channels, int) or isinstance(channels, bool):
-        raise TypeError(f"channels={channels!r} is a {type(channels).__name__}; give a positive int")
+        raise GcnetTypeError(f"channels={channels!r} is a {type(channels).__name__}; give a positive int")
     if channels < 1:
-        raise ValueError(f"channels={channels} is not allowed; give a positive int")
+        raise GcnetError(f"channels={channels} is not allowed; give a positive int")
 
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise ValueError unless value is one of allowed."""
     if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in allowed):
-        raise ValueError(f"{name}={value!r} is unknown; use one of {', '.join(map(repr, allowed))}")
+        raise GcnetError(f"{name}={value!r} is unknown; use one of {', '.join(map(repr, allowed))}")
 
 
 def hidden_channels(channels: int, hidden: int | None, reduction: int) -> int:
     """The width of a bottleneck: `hidden`, or channels // reduction; at least one channel."""
     if hidden is not None:
         if not isinstance(hidden, int) or isinstance(hidden, bool) or hidden < 1:
-            raise ValueError(
+            raise GcnetError(
                 f"hidden={hidden!r} is not allowed; give a positive int, or None for channels // reduction"
             )
         return hidden
     if not isinstance(reduction, int) or isinstance(reduction, bool) or reduction < 1:
-        raise ValueError(f"reduction={reduction!r} is not allowed; give a positive int")
+        raise GcnetError(f"reduction={reduction!r} is not allowed; give a positive int")
     if channels // reduction < 1:
-        raise ValueError(
+        raise GcnetError(
             f"reduction={reduction} leaves no hidden channel for channels={channels}; use at most {channels}"
         )
     return channels // reduction
@@ -37,12 +39,12 @@ def hidden_channels(channels: int, hidden: int | None, reduction: int) -> int:
 def check_count(name: str, value: int, minimum: int = 1) -> int:
     """Return value if it is an int of at least minimum; raise ValueError otherwise."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{name}={value!r} is not allowed; give an int of at least {minimum}")
+        raise GcnetError(f"{name}={value!r} is not allowed; give an int of at least {minimum}")
     return value
 
 
 def check_odd(name: str, value: int) -> int:
     """Return value if it is an odd positive int; raise ValueError otherwise."""
     if check_count(name, value) % 2 == 0:
-        raise ValueError(f"{name}={value} is even; give an odd int, so that the kernel has a centre")
+        raise GcnetError(f"{name}={value} is even; give an odd int, so that the kernel has a centre")
     return value

@@ -1,47 +1,55 @@
-"""Classifiers of torchvision and timm: the name whose model has exactly the tensors of a file."""
+"""Files of classifiers of torchvision and timm: the name whose model has exactly their tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 
 import timm
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
+from gcnet.checkpoints.content import Adapter, Built, Content, fill
 from gcnet.errors import CheckpointError, some
-from gcnet.models import create_model, list_models
+from gcnet.models.catalogue import CATALOGUE
+from gcnet.models.create import plain_model
 from gcnet.models.weights import head_keys
 
-# What the parts of these networks are called.
-_PARTS = {
-    "blocks",
-    "conv1",
-    "conv_proj",
-    "conv_stem",
-    "encoder",
-    "features",
-    "layer1",
-    "stages",
-    "stem",
-    "trunk_output",
-}
-_FAMILIES = ("*gcres*", "resnet*", "resnext*", "seresnet*", "seresnext*")
+# A tensor that all models of a kind have, and their names here: to build all models and compare takes many seconds.
+_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("layer1.0.conv1.weight", ("resn*", "wide_resnet*", "timm/resn*", "timm/seresn*")),
+    ("stages.0.0.conv1_1x1.conv.weight", ("timm/*ts", "timm/gcres*")),
+    ("conv_stem.weight", ("timm/*efficientnet*", "timm/mobilenet*")),
+    ("stages.0.blocks.0.conv_dw.weight", ("timm/convnext*",)),
+    ("s1.b1.conv1.conv.weight", ("timm/regnet*",)),
+    ("trunk_output.block1.block1-0.f.a.0.weight", ("regnet*",)),
+    ("encoder.layers.encoder_layer_0.ln_1.weight", ("vit_*",)),
+    ("stem.0.0.weight", ("maxvit*",)),
+    ("features.0.weight", ("alexnet", "squeezenet*", "vgg*")),
+    ("features.0.0.weight", ("convnext*", "efficientnet*", "mobilenet*", "swin*")),
+    ("features.conv0.weight", ("densenet*",)),
+    ("layers.0.weight", ("mnasnet*",)),
+    ("conv1.0.weight", ("shufflenet*",)),
+)
+_FAMILIES = ("*gcres*", "resnet*", "resnext*", "seresnet*", "seresnext*")  # of timm, beside what gcnet recommends
 
 
-def recognise(state: Mapping[str, Tensor]) -> tuple[nn.Module, str, list[str]]:
-    """The model of `create_model` with random weights and as many classes, the source, what is assumed.
+def is_classifier(keys: Mapping[str, object]) -> bool:
+    """Whether these may be names of a classifier of torchvision or of one of timm's that are looked at."""
+    return any(mark in keys for mark, _ in _KINDS)
+
+
+def build(content: Content) -> Built:
+    """The model of `create_model` that has these tensors, with as many classes.
 
     Raises:
         CheckpointError: no model of the list has these tensors; the one that comes closest is named.
     """
-    closest, most = None, 0
+    state = content.tensors
+    closest, most = "", -1
     for name in _candidates(state):
-        try:
-            with torch.device("meta"):
-                model = create_model(name, num_classes=1000)
-        except (NotImplementedError, RuntimeError):  # some compute their widths with tensors
-            model = create_model(name, num_classes=1000)
+        model = _sketch(name)
         own = model.state_dict()
         head = head_keys(model)
         wanted = {key for key in own if not key.endswith("num_batches_tracked")}
@@ -50,29 +58,35 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[nn.Module, str, list[str]]:
         rows = {state[key].shape[0] for key in head if key in state and state[key].ndim}
         bodies = all(own[key].shape == state[key].shape for key in own if key in state and key not in head)
         if wanted <= state.keys() <= own.keys() and bodies and len(rows) == 1:
-            library = "timm" if name.startswith("timm/") else "torchvision"
+            model = plain_model(name, rows.pop(), {})
+            fill(model, state)
             assumed = [f"model: {name} (what has no tensors, such as activations and strides, is that model's)"]
-            return create_model(name, num_classes=rows.pop()), library, assumed
-    near = "" if closest is None else f"; {most} of them are those of {closest}"
+            return Built(model, "timm" if name.startswith("timm/") else "torchvision", content.classes, assumed)
     raise CheckpointError(
-        f"its {len(state)} tensors are those of no model that gcnet recognises: mmdet's and torchvision's detectors, "
-        f"classifiers of torchvision, ResNets of timm{near}. They begin with {some(state, 4)}. For another model: "
+        f"its {len(state)} tensors are those of no classifier that gcnet recognises: {ADAPTER.source}; {most} of them "
+        f"are those of {closest}. They begin with {some(state, 4)}. For another model: "
         "load_checkpoint(path, architecture=model)"
     )
 
 
-def _candidates(state: Mapping[str, Tensor]) -> Iterator[str]:
+ADAPTER = Adapter("classifiers of torchvision, ResNets of timm", is_classifier, build)
+
+
+def _sketch(name: str) -> nn.Module:
+    """The model without memory for its tensors, where it can be."""
+    try:
+        with torch.device("meta"):
+            return plain_model(name, 1000, {})
+    except (NotImplementedError, RuntimeError):  # some compute their widths with tensors
+        return plain_model(name, 1000, {})
+
+
+def _candidates(state: Mapping[str, object]) -> Iterator[str]:
     """Names worth a try, the likely ones first; which kind of network it is shows in the names of the tensors."""
-    names = [name for name in list_models() if name != "scenes" and "rcnn" not in name and "retinanet" not in name]
-    names += [name for name in torchvision.models.list_models(module=torchvision.models) if "quantized" not in name]
-    names = [name for name in names if name not in ("googlenet", "inception_v3")]
+    patterns = [pattern for mark, patterns in _KINDS if mark in state for pattern in patterns]
+    names = [*CATALOGUE, *torchvision.models.list_models(module=torchvision.models)]
+    names = [name for name in names if name not in ("googlenet", "inception_v3")]  # with heads that only train
     names += [f"timm/{name}" for family in _FAMILIES for name in timm.list_models(family)]
-    if not _PARTS & {key.partition(".")[0] for key in state}:
-        return
-    resnet = "layer1.0.conv1.weight" in state
-    byob = any(key.startswith("stages.0.0.conv1_1x1.") for key in state)
     for name in dict.fromkeys(names):
-        is_byob = "gcres" in name or name.endswith("ts")
-        is_resnet = "res" in name and not is_byob
-        if (is_resnet, is_byob) == (resnet, byob):
+        if any(fnmatch(name, pattern) for pattern in patterns):
             yield name

@@ -1,29 +1,19 @@
-"""`load_checkpoint`: our format 1 (build the model on record, replay its rewrites, fill it) and files of others."""
+"""`load_checkpoint`: files of `save_checkpoint` and of other programs become models."""
 
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from gcnet.checkpoints.published import Content, Published, build_published, content_of, fill
-from gcnet.checkpoints.save import FORMAT
-from gcnet.errors import CheckpointError, WeightsError
-from gcnet.files.kinds import check_file
-from gcnet.files.tensors import read_safetensors
-from gcnet.files.unpickle import unpickle
-from gcnet.models import create_model
-from gcnet.models.create import example_input
-from gcnet.models.weights import misfits
-from gcnet.rewrites import accelerate, deform, insert
-from gcnet.rewrites.folding.apply import fold_unchecked
-from gcnet.rewrites.simplification.apply import simplify_structure
+from gcnet.checkpoints import adapters, own
+from gcnet.checkpoints.content import Built, Content, content_of, fill
+from gcnet.checkpoints.save import KEY
+from gcnet.errors import CheckpointError
+from gcnet.files.tensors import plain_names, read
 from gcnet.surgery import record
 
 
@@ -60,156 +50,40 @@ def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None, 
             architecture, or has tensors that do not fit it (all of them are counted).
     """
     path = Path(path)
-    if check_file(path, strict=strict) == "pickle":
-        return _published(path, content_of(path, unpickle(path)), architecture)
-    tensors, metadata = _safetensors(path)
-    if "gcnet" not in metadata:
-        return _published(path, content_of(path, tensors), architecture)
-    return _own(path, tensors, _checked_header(path, metadata["gcnet"]), architecture)
-
-
-def _own(
-    path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], architecture: nn.Module | None
-) -> Checkpoint:
-    model = _plain_model(path, header, architecture)
-    for rewrite in header["rewrites"][len(record.rewrites(model)) :]:
-        model = _replay(path, model, rewrite)
-    _fill(path, model, tensors)
-    if header["classes"] is not None:
-        record.set_classes(model, header["classes"])
-    if header["preprocessing"] is not None:
-        record.set_preprocessing(model, header["preprocessing"])
-    described = header["model"] or {"name": type(model).__name__, "num_classes": None, "options": {}}
-    return Checkpoint(
-        model=model.eval(),
-        architecture=described | {"rewrites": header["rewrites"], "assumed": []},
-        source=f"gcnet format {FORMAT}",
-        classes=header["classes"],
-        preprocessing=header["preprocessing"],
-    )
-
-
-def _published(path: Path, content: Content, architecture: nn.Module | None) -> Checkpoint:
-    if architecture is None:
-        found = build_published(path, content)
+    stored = read(path, strict=strict)
+    if KEY in stored.header:
+        built = own.build(path, stored.content, stored.header[KEY], architecture)
     else:
-        model = copy.deepcopy(architecture)
-        try:
-            fill(model, content.tensors)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path} does not fit the model that was given: {error}") from None
-        described = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
-        found = Published(model, described | {"assumed": []}, "tensors alone", content.classes)
-    if found.classes is not None:
-        record.set_classes(found.model, found.classes)
+        content = content_of(path, stored.content)
+        built = _given(path, content, architecture) if architecture is not None else _recognised(path, content)
+    if built.classes is not None:
+        record.set_classes(built.model, built.classes)
     return Checkpoint(
-        model=found.model.eval(),
-        architecture=found.architecture | {"rewrites": record.rewrites(found.model)},
-        source=found.source,
-        classes=found.classes,
-        preprocessing=record.preprocessing(found.model),
+        model=built.model.eval(),
+        architecture=_described(built.model) | {"assumed": built.assumed},
+        source=built.source,
+        classes=built.classes,
+        preprocessing=record.preprocessing(built.model),
     )
 
 
-def _safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _recognised(path: Path, content: Content) -> Built:
+    built = adapters.build(path, replace(content, tensors=plain_names(content.tensors)))
+    return replace(built, assumed=[*content.assumed, *built.assumed])
+
+
+def _given(path: Path, content: Content, architecture: nn.Module) -> Built:
+    """A copy of the user's model with the tensors of the file; what a wrapper put before names is left out."""
+    model = copy.deepcopy(architecture)
+    as_stored = content.tensors.keys() <= model.state_dict().keys()
     try:
-        return read_safetensors(path)
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from None
+        fill(model, content.tensors if as_stored else plain_names(content.tensors))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} does not fit the model that was given: {error}") from None
+    return Built(model, "tensors alone", content.classes, content.assumed)
 
 
-def _checked_header(path: Path, text: str) -> dict[str, Any]:
-    try:
-        header = json.loads(text)
-    except ValueError:
-        header = None
-    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
-        raise CheckpointError(f"{path}: its gcnet header is damaged (no JSON with a format number)")
-    if header["format"] != FORMAT:
-        newer = header["format"] > FORMAT
-        raise CheckpointError(
-            f"{path} is of format {header['format']}, this gcnet reads format {FORMAT}"
-            + (": it was written by a newer gcnet, `pip install -U gcnet` reads it" if newer else "")
-        )
-    expected = {"model": (dict, None), "rewrites": (list,), "classes": (list, None), "preprocessing": (dict, None)}
-    for key, kinds in expected.items():
-        if key not in header or not any(
-            header[key] is None if k is None else isinstance(header[key], k) for k in kinds
-        ):
-            raise CheckpointError(f"{path}: its gcnet header is damaged (entry {key!r} is missing or of a wrong kind)")
-    return header
-
-
-def _plain_model(path: Path, header: Mapping[str, Any], architecture: nn.Module | None) -> nn.Module:
-    if architecture is not None:
-        already = record.rewrites(architecture)
-        if already and already != header["rewrites"]:
-            raise CheckpointError(
-                f"architecture: pass the plain model, or one with the rewrites on record in {path}; this one has "
-                f"{already!r}, the file {header['rewrites']!r}"
-            )
-        return copy.deepcopy(architecture)
-    recorded = header["model"]
-    if recorded is None:
-        raise CheckpointError(
-            f"{path} does not say how its model is built, since create_model did not make it; "
-            "pass the plain model: load_checkpoint(path, architecture=model)"
-        )
-    try:
-        options = {key: value for key, value in recorded.items() if key not in ("name", "num_classes", "options")}
-        return create_model(
-            recorded["name"], num_classes=recorded["num_classes"], **options, **recorded.get("options", {})
-        )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its model {recorded!r} cannot be built here ({error})") from error
-
-
-def _replay(path: Path, model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    replay = _REPLAYS.get(str(rewrite.get("rewrite"))) if isinstance(rewrite, dict) else None
-    if replay is None:
-        raise CheckpointError(f"{path}: it records a rewrite that this gcnet does not know: {rewrite!r}")
-    if rewrite["rewrite"] == "insert" and rewrite.get("block") is None:
-        raise CheckpointError(
-            f"{path} holds blocks that were given to insert as a callable, not by name; pass the model with these "
-            "blocks inserted: load_checkpoint(path, architecture=model)"
-        )
-    try:
-        return replay(model, rewrite)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its rewrite {rewrite!r} cannot be replayed ({error})") from error
-
-
-def _insert(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    places = {key: rewrite.get(key) for key in ("stages", "at", "where", "position")}
-    example = example_input(model) if places["at"] is not None and record.architecture(model) is not None else None
-    return insert(model, rewrite["block"], example=example, **places, **rewrite.get("options", {}))
-
-
-def _fold(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    """Only the structure: outputs at random weights say nothing about those of the file."""
-    example = example_input(model) if record.architecture(model) is not None else None
-    return fold_unchecked(model.eval(), example)
-
-
-def _deform(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    return deform(model, **{key: value for key, value in rewrite.items() if key != "rewrite"})
-
-
-def _accelerate(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
-    return accelerate(model)
-
-
-_REPLAYS: dict[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
-    "insert": _insert,
-    "deform": _deform,
-    "fold": _fold,
-    "accelerate": _accelerate,
-    "simplify": simplify_structure,
-}
-
-
-def _fill(path: Path, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    report = misfits(model.state_dict(), tensors)
-    if report:
-        raise CheckpointError(f"{path} does not fit its own architecture: {report}")
-    model.load_state_dict(dict(tensors), assign=True)  # assigned, not copied: half-precision weights stay so
+def _described(model: nn.Module) -> dict[str, Any]:
+    """What `Checkpoint.architecture` says of a model; its options stand beside its name too, for short."""
+    built = record.architecture(model) or {"name": type(model).__name__, "num_classes": None, "options": {}}
+    return built["options"] | built | {"rewrites": record.rewrites(model)}

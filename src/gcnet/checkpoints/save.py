@@ -15,6 +15,7 @@ from gcnet.surgery import record
 from gcnet.version import versions
 
 FORMAT = 1
+KEY = "gcnet"  # of the entry in the text header of safetensors
 
 
 def save_checkpoint(model: nn.Module, path: str | Path) -> None:
@@ -29,9 +30,10 @@ def save_checkpoint(model: nn.Module, path: str | Path) -> None:
         CheckpointError: a record on the model that JSON cannot hold.
         OSError: the disk is full or the folder not writable; an older file at `path` is kept.
     """
+    built = record.architecture(model)
     header = {
         "format": FORMAT,
-        "model": record.architecture(model),
+        "model": None if built is None else {key: built[key] for key in ("name", "num_classes", "options")},
         "rewrites": record.rewrites(model),
         "classes": record.classes(model),
         "preprocessing": record.preprocessing(model),
@@ -41,7 +43,7 @@ def save_checkpoint(model: nn.Module, path: str | Path) -> None:
         text = json.dumps(header)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the records on this model cannot be written as JSON ({error})") from None
-    content = save(_plain_tensors(model), metadata={"format": "pt", "gcnet": text})
+    content = save(_plain_tensors(model), metadata={"format": "pt", KEY: text})
     write_atomically(Path(path), lambda file: file.write(content))
 
 

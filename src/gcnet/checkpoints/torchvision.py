@@ -1,4 +1,4 @@
-"""The names of torchvision's own detectors, those before version 0.14 too, in ours (which are its present ones)."""
+"""Files of torchvision's detectors: its names, those before version 0.14 too, in ours (which are its present ones)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import re
 from collections.abc import Mapping
 
 from torch import Tensor
+
+from gcnet.checkpoints import detectors
+from gcnet.checkpoints.content import Adapter, Built, Content
+from gcnet.checkpoints.mmdet.architecture import architecture_of
 
 _OLD: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(weight|bias)"), r"backbone.fpn.\1_blocks.\2.0.\3"),
@@ -23,6 +27,16 @@ def is_torchvision(keys: Mapping[str, object]) -> bool:
 def translate(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors under the present names."""
     return {_name(key): value for key, value in state_dict.items()}
+
+
+def build(content: Content) -> Built:
+    """The detector of a file. Blocks in it are those of gcnet: their options are told as for mmdet's."""
+    tensors = translate(content.tensors)
+    found = architecture_of(tensors, {}, preset="torchvision")
+    return detectors.built(found, tensors, content.classes, "torchvision")
+
+
+ADAPTER = Adapter("torchvision's detectors", is_torchvision, build)
 
 
 def _name(key: str) -> str:

@@ -33,7 +33,7 @@ def analyze(
     """
     from gcnet.analysis.grids import MOST_IMAGES
     from gcnet.recipes.analysis import analyze as run
-    from gcnet.report.packages import check_target
+    from gcnet.report.page import check_target
 
     if out is not None:
         check_target(out)

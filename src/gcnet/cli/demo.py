@@ -25,14 +25,10 @@ def demo(
         f"{10 * seeds} short trainings, about {minutes} minutes on 2 cores.\n"
         f"Then writes {runs / 'demo' / 'report.html'}. Ctrl-C stops; the same command goes on."
     )
-    from gcnet.cli.compare import say_comparison
+    from gcnet.report.comparison import say_comparison
     from gcnet.scenes.demo import demo as run
 
-    try:
-        result = run(quick=quick, items=items, runs=runs)  # type: ignore[arg-type]
-    except KeyboardInterrupt:
-        typer.echo("gcnet: interrupted; the same command goes on where it was", err=True)
-        raise typer.Exit(1) from None
+    result = run(quick=quick, items=items, runs=runs)  # type: ignore[arg-type]
     for task, comparison in result.comparisons.items():
         say_comparison(comparison, title=task)
     typer.echo(f"\n{result.meaning}\n\n{result.page}: the report, with scenes and what each model marked")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import traceback
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import typer
 
-PACKAGE = Path(__file__).parents[1]
+from gcnet.errors import GcnetError, UsageError
+
 EXTRAS = {
     "lightning": "train",
     "torchmetrics": "train",
@@ -23,6 +22,9 @@ EXTRAS = {
     "onnxscript": "export",
     "onnxruntime": "export",
 }
+INTERRUPTED = dict.fromkeys(("compare", "demo"), "the same command goes on where it was") | dict.fromkeys(
+    ("evaluate", "simplify"), "nothing was written"
+)
 
 
 def reported(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,27 +36,20 @@ def reported(command: Callable[..., Any]) -> Callable[..., Any]:
             warnings.showwarning = _say_warning
             try:
                 return command(*args, **kwargs)
-            except KeyboardInterrupt:
-                typer.echo("gcnet: interrupted", err=True)
+            except KeyboardInterrupt as stop:
+                left = str(stop) or INTERRUPTED.get(getattr(command, "__name__", ""))
+                typer.echo("gcnet: interrupted" + (f"; {left}" if left else ""), err=True)
             except ModuleNotFoundError as error:
                 if error.name not in EXTRAS:
                     raise
                 typer.echo(f"gcnet: {error.name} is not installed: pip install 'gcnet[{EXTRAS[error.name]}]'", err=True)
-            except (OSError, ValueError, TypeError) as error:
-                if not of_the_user(error):
-                    raise
+            except UsageError as error:
+                raise typer.BadParameter(str(error)) from error
+            except (OSError, GcnetError) as error:
                 typer.echo(f"gcnet: {one_line(error)}", err=True)
             raise typer.Exit(1)
 
     return run
-
-
-def of_the_user(error: Exception) -> bool:
-    """Whether the message is for the user: an error of the system, or one that gcnet itself raised in words."""
-    if isinstance(error, OSError):
-        return True
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and PACKAGE in Path(frames[-1].filename).parents
 
 
 def one_line(error: Exception) -> str:

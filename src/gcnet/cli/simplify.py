@@ -33,21 +33,17 @@ def simplify(
     """
     from gcnet.recipes.simplification import simplify as run
 
-    try:
-        result = run(
-            weights,
-            out,
-            data=data,
-            images=images or None,
-            count=count,
-            batch_size=batch_size,
-            max_error=max_error,
-            refine_steps=refine_steps,
-            progress=True,
-        )
-    except KeyboardInterrupt:
-        typer.echo("gcnet: interrupted; nothing was written", err=True)
-        raise typer.Exit(1) from None
+    result = run(
+        weights,
+        out,
+        data=data,
+        images=images or None,
+        count=count,
+        batch_size=batch_size,
+        max_error=max_error,
+        refine_steps=refine_steps,
+        progress=True,
+    )
     console = Console(highlight=False, soft_wrap=True)
     console.print(_table(result.report))
     for name, reason in result.report.kept.items():

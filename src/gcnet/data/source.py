@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset
 
 from gcnet.data.classification.datasets import ImageDataset, collate
 from gcnet.data.classification.folders import ClassificationData, fingerprint, load_classification
@@ -20,9 +19,6 @@ from gcnet.data.detection.grouping import orientations
 from gcnet.data.detection.transforms import detection_eval_transform, detection_train_transform
 from gcnet.data.seeds import derive
 from gcnet.errors import SettingsError
-from gcnet.scenes.draw import Scenes, make_scenes
-
-SCENE_COUNTS = {"train": 4000, "val": 500, "test": 1000}
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,8 @@ class Source:
     """Datasets by split ("train", "val", "test"; those that have examples), names of their examples, the classes.
 
     Of annotated images also `truth`, the objects in COCO's format by split, and `groups`, the orientation of each
-    training image.
+    training image. `files` says whether the examples are files, some of which may be unreadable; `others` are splits
+    that there are and that were not opened.
     """
 
     datasets: Mapping[str, Dataset[Any]]
@@ -40,6 +37,8 @@ class Source:
     collate: Callable[..., Any] | None = None
     truth: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     groups: Sequence[int] | None = None
+    files: bool = True
+    others: tuple[str, ...] = ()
 
     def fill_caches(self) -> None:
         """Read the images into memory now, so that worker processes share them."""
@@ -114,24 +113,6 @@ def open_photographs(path: str) -> ClassificationData:
     if not data.train:
         raise SettingsError(f"data={path!r} holds no training images")
     return data
-
-
-def open_scenes(name: str, splits: Sequence[str] = ("train", "val", "test")) -> Source:
-    """Scenes of digits or clothes. Validation scenes are new scenes of training items, test scenes of unseen items."""
-    task, _, items = name.partition("/")
-    parts = {split: _scenes(task, split, items or "digits") for split in splits}
-    datasets: dict[str, Dataset[Any]] = {
-        split: TensorDataset(part.images, part.labels, part.cells, torch.arange(len(part)))
-        for split, part in parts.items()
-    }
-    names = {split: [f"{split} scene {index} of {name}" for index in range(len(part))] for split, part in parts.items()}
-    digest = hashlib.sha256("".join(part.fingerprint() for part in parts.values()).encode()).hexdigest()
-    return Source(datasets, names, next(iter(parts.values())).names, digest)
-
-
-def _scenes(task: str, split: str, items: Any) -> Scenes:
-    seed = {"train": 1, "test": 2, "val": 3}[split]  # fixed: the seed of a run does not change its data
-    return make_scenes(task, SCENE_COUNTS[split], seed=seed, split="test" if split == "test" else "train", items=items)
 
 
 class SeededItems(Dataset[Any]):

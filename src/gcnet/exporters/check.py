@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from gcnet.errors import RewriteError
-from gcnet.exporters.program import Dynamic, outside, prepared
+from gcnet.exporters.program import Dynamic, dtype_inside, outside, prepared
 
 TOLERANCE = 1e-4
 Run = Callable[[Tensor], list[Tensor]]
@@ -35,7 +35,7 @@ class Agreement:
 
 
 class CannotRun(RewriteError):
-    """The runtime has no kernel for an operation in this dtype: the file may be right, but not here."""
+    """There is no runtime here, or it has no kernel for an operation in this dtype: the file may be right."""
 
 
 def check_onnx(
@@ -46,9 +46,12 @@ def check_onnx(
     Raises:
         RewriteError: the file does not load, does not take a size it should take, or differs by more than 1e-4
             relative (in half precision: by more than twice what PyTorch in the same dtype differs from float32).
-        CannotRun: onnxruntime has no CPU kernel for an operation in this dtype.
+        CannotRun: onnxruntime is not installed, or has no CPU kernel for an operation in this dtype.
     """
-    import onnxruntime
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise CannotRun('onnxruntime is not installed: pip install "gcnet[export]"') from None
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it would print it also raises
@@ -87,7 +90,7 @@ def _compare(
     runtime: str, run: Run, model: nn.Module, input_size: Sequence[int], dynamic: Dynamic, dtype: str | None
 ) -> Agreement:
     same = prepared(model, dtype)
-    inside = next((p.dtype for p in same.parameters() if p.is_floating_point()), torch.float32)
+    inside = dtype_inside(model, dtype)
     half = outside(inside) != inside
     exact = copy.deepcopy(model).cpu().to(torch.float32 if half else inside).eval()
     errors: dict[tuple[int, ...], float] = {}

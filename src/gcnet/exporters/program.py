@@ -1,7 +1,7 @@
-"""A model as a file for other programs: ONNX through PyTorch's dynamo exporter, or a program of `torch.export`.
+"""A model as a captured program, from which every file for other programs starts, and as a .pt2 file.
 
-Both start from one captured program. Half precision stays inside the file: inputs and outputs are float32, since numpy
-has no bfloat16 and images arrive as float32 anyway.
+Half precision stays inside the file: inputs and outputs are float32, since numpy has no bfloat16 and images arrive as
+float32 anyway.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils._pytree import tree_map
 
-import gcnet
 from gcnet.errors import RewriteError
 from gcnet.surgery import record
+from gcnet.version import __version__
 
 Dynamic = bool | Literal["batch"]
 DTYPES: dict[str, torch.dtype] = {
@@ -31,62 +31,7 @@ DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-OPSET, OPSET_BFLOAT16 = 20, 22  # a Conv takes bfloat16 from 22 on
 _AXES = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
-_LARGEST_ONNX = 2**31 - 2**20  # bytes; a protobuf message ends at 2 GiB
-
-
-def export_onnx(
-    model: nn.Module, *, input_size: Sequence[int], dynamic: Dynamic = True, dtype: str | None = None
-) -> bytes:
-    """The model as the content of an ONNX file of opset 20 (bfloat16: 22), made by PyTorch's dynamo exporter.
-
-    The input is called `input`, the output `output` (`output_0`, ... if there are several). What the model says about
-    itself is in the file's metadata, see `description`.
-
-    Args:
-        model: any module that takes one map; it is not altered, and exported in eval mode.
-        input_size: channels and spatial size of the input, for example (3, 224, 224).
-        dynamic: True: the file takes any batch and any spatial size; "batch": any batch; False: one image of
-            `input_size`.
-        dtype: "float32", "float16" or "bfloat16" for weights and arithmetic; None: as the model is.
-
-    Raises:
-        RewriteError: an argument is wrong, or the model cannot be exported; the message names the operation.
-        ModuleNotFoundError: the extra `export` is not installed.
-
-    Example:
-        >>> from torch import nn
-        >>> export_onnx(nn.Conv2d(3, 4, 3), input_size=(3, 8, 8), dtype="half")
-        Traceback (most recent call last):
-            ...
-        gcnet.errors.RewriteError: dtype='half' is unknown; use one of 'float32', 'float16', 'bfloat16'
-    """
-    check_arguments(input_size, dynamic, dtype)
-    _need_onnx()
-    if _bytes(model, dtype) > _LARGEST_ONNX:
-        raise RewriteError(
-            f"the model's weights take {_bytes(model, dtype) / 2**30:.1f} GiB, and an ONNX file ends at 2 GiB; "
-            "use dtype='float16', or export a .pt2"
-        )
-    program = _capture(model, input_size, dynamic, dtype)
-    outputs = len(program.graph_signature.user_outputs)
-    with _quiet():
-        try:
-            converted = torch.onnx.export(
-                program,
-                dynamo=True,
-                dynamic_shapes=(_named_axes(input_size, dynamic),) if dynamic else None,
-                input_names=["input"],
-                output_names=["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)],
-                opset_version=OPSET_BFLOAT16 if _inside(model, dtype) == torch.bfloat16 else OPSET,
-                verbose=False,
-            )
-        except Exception as error:  # the exporter's errors are private classes
-            raise RewriteError(f"the model cannot be exported to ONNX: {_reason(error)}; try a .pt2 file") from error
-    assert converted is not None
-    converted.model.metadata_props.update(description(model, input_size, dynamic, dtype))
-    return converted.model_proto.SerializeToString()
 
 
 def export_program(
@@ -95,9 +40,9 @@ def export_program(
     """The model as the content of a .pt2 file, which `torch.export.load` opens; arguments as for `export_onnx`."""
     check_arguments(input_size, dynamic, dtype)
     file = io.BytesIO()
-    with _quiet():
+    with quiet():
         torch.export.save(
-            _capture(model, input_size, dynamic, dtype),
+            capture(model, input_size, dynamic, dtype),
             file,
             extra_files=description(model, input_size, dynamic, dtype),
         )
@@ -116,14 +61,14 @@ def description(model: nn.Module, input_size: Sequence[int], dynamic: Dynamic, d
     | `gcnet.export` | axes of the input that may vary, dtype inside, dtype of input and outputs, torch's version |
     """
     built = record.architecture(model)
-    inside = _inside(model, dtype)
+    inside = dtype_inside(model, dtype)
     entries: dict[str, Any] = {
-        "gcnet.version": gcnet.__version__,
+        "gcnet.version": __version__,
         "gcnet.architecture": (built or {"name": type(model).__name__}) | {"rewrites": record.rewrites(model)},
         "gcnet.preprocessing": record.preprocessing(model),
         "gcnet.classes": record.classes(model),
         "gcnet.export": {
-            "input": [*_named_axes(input_size, dynamic).values()],
+            "input": [*named_axes(input_size, dynamic).values()],
             "input_size": list(input_size),
             "dtype": _name(inside),
             "input_dtype": _name(outside(inside)),
@@ -161,7 +106,7 @@ class InHalfPrecision(nn.Module):
 
 def prepared(model: nn.Module, dtype: str | None) -> nn.Module:
     """A copy on the CPU in eval mode, in the dtype asked for, that takes and gives `outside(dtype)`."""
-    inside = _inside(model, dtype)
+    inside = dtype_inside(model, dtype)
     result = copy.deepcopy(model).cpu().to(inside).eval()
     return result if outside(inside) == inside else InHalfPrecision(result, inside).eval()
 
@@ -171,23 +116,23 @@ def outside(inside: torch.dtype) -> torch.dtype:
     return torch.float32 if inside in (torch.float16, torch.bfloat16) else inside
 
 
-def _inside(model: nn.Module, dtype: str | None) -> torch.dtype:
+def dtype_inside(model: nn.Module, dtype: str | None) -> torch.dtype:
     if dtype is not None:
         return DTYPES[dtype]
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _capture(model: nn.Module, input_size: Sequence[int], dynamic: Dynamic, dtype: str | None) -> ExportedProgram:
+def capture(model: nn.Module, input_size: Sequence[int], dynamic: Dynamic, dtype: str | None) -> ExportedProgram:
     batch = 2 if dynamic else 1  # an example of one image would fix the batch at one
-    x = torch.zeros(batch, *input_size, dtype=outside(_inside(model, dtype)))
-    axes = {axis: Dim.DYNAMIC for axis, name in _named_axes(input_size, dynamic).items() if isinstance(name, str)}
-    with _quiet(), torch.no_grad():
+    x = torch.zeros(batch, *input_size, dtype=outside(dtype_inside(model, dtype)))
+    axes = {axis: Dim.DYNAMIC for axis, name in named_axes(input_size, dynamic).items() if isinstance(name, str)}
+    with quiet(), torch.no_grad():
         try:
             program = torch.export.export(prepared(model, dtype), (x,), dynamic_shapes=(axes,) if axes else None)
         except Exception as error:  # whatever the model or the tracer raises
             hint = {True: "; try dynamic='batch' or False (--fixed-size, --static)", "batch": "; try dynamic=False"}
             raise RewriteError(
-                f"the model cannot be exported with dynamic={dynamic!r}: {_reason(error)}{hint.get(dynamic, '')}"
+                f"the model cannot be exported with dynamic={dynamic!r}: {reason_of(error)}{hint.get(dynamic, '')}"
             ) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
@@ -195,24 +140,14 @@ def _capture(model: nn.Module, input_size: Sequence[int], dynamic: Dynamic, dtyp
     return program
 
 
-def _named_axes(input_size: Sequence[int], dynamic: Dynamic) -> dict[int, str | int]:
+def named_axes(input_size: Sequence[int], dynamic: Dynamic) -> dict[int, str | int]:
     """Every axis of the input: its name if it may vary, else its size."""
     names = _AXES[len(input_size) - 1]
     spatial = names if dynamic is True else tuple(input_size[1:])
     return dict(enumerate(("batch" if dynamic else 1, input_size[0], *spatial)))
 
 
-def _need_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'{error.name} is not installed, which ONNX files need: pip install "gcnet[export]"', name=error.name
-        ) from None
-
-
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The operation that stopped an exporter where it names one, else the first line of what it said."""
     chain: list[str] = []
     cause: BaseException | None = error
@@ -227,7 +162,7 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporters' remarks about their own future and optimiser, and the graphs they print when they fail."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -237,11 +172,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-
-
-def _bytes(model: nn.Module, dtype: str | None) -> int:
-    itemsize = _inside(model, dtype).itemsize
-    return sum(tensor.numel() * itemsize for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _name(dtype: torch.dtype) -> str:

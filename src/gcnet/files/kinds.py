@@ -1,16 +1,21 @@
-"""What a file is before it is opened: the usual things that are not the weights they are called, told apart."""
+"""What a file is before it is opened, told by its bytes and never by its suffix; other things are refused by name."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Literal
 
-from gcnet.errors import CheckpointError, WeightsError
-from gcnet.files.tensors import Kind, kind_of, reason_for
+from gcnet.errors import CheckpointError
 
+Kind = Literal["safetensors", "pickle"]
+_LONGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
+_ZIP = b"PK\x03\x04"
+_PICKLES = (_ZIP, b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|bin|ckpt|safetensors)$")
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _RATIO, _SMALL = 20, 1 << 20
@@ -27,31 +32,38 @@ def check_file(path: Path, *, strict: bool = False) -> Kind:
         FileNotFoundError: there is none.
         CheckpointError: it is something else; the message says what.
     """
-    try:
-        kind = kind_of(path)
-    except WeightsError as error:
-        raise CheckpointError(str(error)) from None
-    if kind == "unknown":
-        raise CheckpointError(_unknown(path))
-    if kind not in ("safetensors", "pickle"):
-        raise CheckpointError(reason_for(path, kind))
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; name the file of weights in it")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
     with path.open("rb") as file:
-        if file.read(2) == b"PK":
-            _check_zip(path)
+        start = file.read(512)
+    if start.startswith(_ZIP):
+        _check_zip(path)
+    if start.startswith(_PICKLES):
+        kind: Kind = "pickle"
+    elif len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= _LONGEST_HEADER:
+        kind = "safetensors"
+    else:
+        raise CheckpointError(f"{path} {_what_else(start)}")
     _check_hash(path, strict)
     return kind
 
 
-def _unknown(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(64)
+def _what_else(start: bytes) -> str:
+    """In words, what begins like this and what to do about it."""
+    text = start.lstrip().lower()
+    if not start:
+        return "is empty: the download or the disk failed; get it again"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "is a web page saved under this name, not a file of weights; download the file itself"
     if start.startswith(b"version https://git-lfs"):
-        return f"{path} is a pointer of Git LFS, not the file itself; run `git lfs pull`"
-    if start.lstrip()[:1] in (b"{", b"["):
-        return f"{path} is JSON, perhaps the error message of a server, not a file of weights; download it again"
-    if not start.strip(b"\0"):
-        return f"{path} begins with zeros: the download or the copy failed; get it again"
-    return reason_for(path, "unknown")
+        return "is a pointer of Git LFS, not the file itself; run `git lfs pull`"
+    if text.startswith((b"{", b"[")):
+        return "is JSON, perhaps the error message of a server, not a file of weights; download it again"
+    if not start[:64].strip(b"\0"):
+        return "begins with zeros: the download or the copy failed; get it again"
+    return "is neither a safetensors file nor one written by torch.save"
 
 
 def _check_zip(path: Path) -> None:
@@ -61,7 +73,7 @@ def _check_zip(path: Path) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError):
         raise CheckpointError(
-            f"{path} is truncated: it begins like a file of torch.save, but the table at its end is missing "
+            f"{path} is truncated or damaged: it begins like a file of torch.save, but the table at its end is missing "
             f"({size:,} bytes are there); download it again"
         ) from None
     unpacked = sum(entry.file_size for entry in entries)
@@ -94,4 +106,4 @@ def _check_hash(path: Path, strict: bool) -> None:
         )
         if strict:
             raise CheckpointError(message)
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warnings.warn(message, UserWarning, stacklevel=5)

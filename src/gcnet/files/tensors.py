@@ -1,103 +1,87 @@
-"""Reading a file of tensors without trusting it: what kind it is, and its tensors, never unpickling anything else."""
+"""The one door for files of weights: `read` opens what others wrote, whoever asks, and runs nothing that is in it."""
 
 from __future__ import annotations
 
-import errno
 import json
-import pickle
-import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from gcnet.errors import WeightsError
+from gcnet.errors import CheckpointError, some
+from gcnet.files.kinds import check_file
+from gcnet.files.unpickle import unpickle
 
-Kind = Literal["safetensors", "pickle", "html", "empty", "unknown"]
-_LONGEST_HEADER = 100_000_000  # the limit of the safetensors format itself
-
-
-def kind_of(path: Path) -> Kind:
-    """What the first bytes say; a missing file is FileNotFoundError."""
-    if path.is_dir():
-        raise WeightsError(f"{path} is a folder; name the file of weights in it")
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    with path.open("rb") as file:
-        start = file.read(512)
-    if not start:
-        return "empty"
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        return "pickle"
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "html"
-    if len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= _LONGEST_HEADER:
-        return "safetensors"
-    return "unknown"
+# Where programs put the tensors; what DistributedDataParallel, torch.compile and a LightningModule put before names.
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
-def reason_for(path: Path, kind: Kind) -> str:
-    """Why a file of this kind holds no tensors we read."""
-    return {
-        "html": f"{path} is a web page saved under this name, not a file of weights; download the file itself",
-        "empty": f"{path} is empty: the download or the disk failed; get it again",
-        "unknown": f"{path} is neither a safetensors file nor one written by torch.save",
-        "pickle": f"{path} was written by torch.save (a pickle)",
-        "safetensors": f"{path} is a safetensors file",
-    }[kind]
+class Stored(NamedTuple):
+    """What a file holds: the object that torch.save wrote, or named tensors and the text header of safetensors."""
+
+    content: Any
+    header: dict[str, str]
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors and the text header of a safetensors file.
+def read(path: str | Path, *, strict: bool = False) -> Stored:
+    """The content of a safetensors file or of one of torch.save, whatever its name ends in.
 
-    The tensors are copies: where they lie in the file, at odd addresses, some processors take other instructions for
+    Args:
+        path: The file.
+        strict: A hash in the name that is not the file's is an error, not a warning.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it is something else, damaged, a bomb, or it asks for what could run code.
+    """
+    path = Path(path)
+    return _safetensors(path) if check_file(path, strict=strict) == "safetensors" else Stored(unpickle(path), {})
+
+
+def state_dict(path: str | Path, content: Any) -> dict[str, Tensor]:
+    """The named tensors in what was read, also where they lie beside other things; names as in the file.
+
+    Raises:
+        CheckpointError: there is no table of tensors in it.
+    """
+    tensors = content
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            tensors = content[wrapper]
+            break
+    if not isinstance(tensors, Mapping) or not tensors:
+        raise CheckpointError(f"{path} holds no state_dict: expected a table of named tensors")
+    others = [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(f"{path}: {len(others)} entries of its state_dict are no tensors: {some(others, 5)}")
+    return {str(key): value for key, value in tensors.items()}
+
+
+def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without what wrappers put before all of their names, in any order (`module._orig_mod.`)."""
+    names = list(tensors)
+    while prefix := next((p for p in _PREFIXES if names and all(name.startswith(p) for name in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, tensors.values(), strict=True))
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The state_dict in a file, under plain names."""
+    return plain_names(state_dict(path, read(path).content))
+
+
+def _safetensors(path: Path) -> Stored:
+    """The tensors are copies: where they lie in the file, at odd addresses, some processors take other instructions for
     them, whose sums are rounded differently.
     """
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-            return tensors, dict(file.metadata() or {})
+            return Stored(tensors, dict(file.metadata() or {}))
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise WeightsError(
+        raise CheckpointError(
             f"{path} is truncated or damaged ({path.stat().st_size} bytes; {error}); copy or download it again"
         ) from None
-
-
-def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """The state_dict in a safetensors file or in one of torch.save, read with `weights_only=True`."""
-    path = Path(path)
-    kind = kind_of(path)
-    if kind == "safetensors":
-        return read_safetensors(path)[0]
-    if kind != "pickle":
-        raise WeightsError(reason_for(path, kind))
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0]
-        raise WeightsError(
-            f"{path} holds more than tensors and is not opened, since that could run code in it ({first}); "
-            "save its state_dict alone"
-        ) from None
-    except (RuntimeError, EOFError, OSError) as error:  # torch answers a cut zip file with EINVAL
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise
-        first = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too early"
-        raise WeightsError(f"{path} is truncated or damaged ({first}); copy or download it again") from None
-    return _state_dict_in(path, content)
-
-
-def _state_dict_in(path: Path, content: object) -> dict[str, torch.Tensor]:
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    if not isinstance(content, Mapping) or not content or not all(torch.is_tensor(v) for v in content.values()):
-        raise WeightsError(f"{path} holds no state_dict: expected a table of named tensors")
-    state = {str(key): value for key, value in content.items()}
-    for prefix in ("module.", "model."):  # DistributedDataParallel's, a LightningModule's
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state

@@ -1,8 +1,8 @@
 """Files of torch.save, read without running anything that is written in them.
 
 `torch.load(weights_only=True)` calls only what it knows. Trainers also store what they had at hand: buffers of a log,
-configs, numbers of NumPy. Names on the list below are read as objects that hold nothing and do nothing; any other name
-is refused. `getattr` is one of them: files of mmengine ask for it (bound methods of a log), the real one is never used.
+configs, arguments, numbers of NumPy. Names on the list below are read as objects that hold and do nothing; others are
+refused. `getattr` is one of them: files of mmengine ask for it (bound methods of a log), the real one is never used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from gcnet.errors import CheckpointError
+from gcnet.errors import CheckpointError, some
 
 
 class Inert:
@@ -37,6 +37,7 @@ class Inert:
 
 _INERT = (
     "__builtin__.getattr",
+    "argparse.Namespace",
     "builtins.getattr",
     "mmcv.utils.config.Config",
     "mmengine.config.config.Config",
@@ -91,9 +92,9 @@ def unpickle(path: Path) -> Any:
         named = named or _REFUSED.findall(str(error))[:1]
         if named:
             raise CheckpointError(
-                f"{path} is refused: it asks for {', '.join(named[:5])}{', ...' if len(named) > 5 else ''}, which a "
-                "file of weights has no use for and which could run code; nothing in it was run. If you trust where it "
-                "comes from, open it with the program that wrote it and save its state_dict alone"
+                f"{path} holds more than tensors and is not opened: it asks for {some(named, 5)}, which a file of "
+                "weights has no use for and which could run code; nothing in it was run. If you trust where it comes "
+                "from, open it with the program that wrote it and save its state_dict alone"
             ) from None
         raise _damaged(path, error) from None
     except _DAMAGE as error:

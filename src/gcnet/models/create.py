@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from gcnet.blocks.catalogue import CATALOGUE as BLOCKS
-from gcnet.errors import GcnetError, GcnetTypeError
+from gcnet.errors import GcnetTypeError, whole
 from gcnet.models.catalogue import build
-from gcnet.models.detection import create_detector, is_detector
-from gcnet.models.detection.create import backbone_name
+from gcnet.models.detection.names import backbone_name, is_detector
 from gcnet.models.preprocessing import default_preprocessing
 from gcnet.models.weights import has_package, load_imagenet, load_imagenet_backbone, load_weights
 from gcnet.rewrites import deform as make_deformable
 from gcnet.rewrites import insert
 from gcnet.surgery import record
+from gcnet.surgery.probe import example_input
 
-_DETECTOR_OPTIONS = frozenset(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
+_TASKS = {"scenes": "scenes"}  # the others' is "classify"; detectors note their own
 
 
 def create_model(
@@ -59,18 +58,14 @@ def create_model(
         >>> len(gcnet.inserted(model))
         2
     """
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise GcnetError(f"num_classes={num_classes!r}: allowed are whole numbers from 1")
-    for_detector = {key: options.pop(key) for key in _DETECTOR_OPTIONS & options.keys()} if is_detector(name) else {}
+    whole("num_classes", num_classes)
+    own = {key: options.pop(key) for key in _detector_options() & options.keys()} if is_detector(name) else {}
     if block is None and (stages is not None or options):
         given = [*(["stages"] if stages is not None else []), *options]
         raise GcnetTypeError(f"{', '.join(given)} given without block=...: these say where and how to put a block")
-    if is_detector(name):
-        model: nn.Module = create_detector(name, num_classes=num_classes, **for_detector)
-        if weights == "imagenet":
-            load_imagenet_backbone(model, backbone_name(name))
-    else:
-        model = _classifier(name, num_classes, imagenet=weights == "imagenet")
+    model = plain_model(name, num_classes, own)
+    if weights == "imagenet":
+        _fill_from_imagenet(model, name)
     if deform is not None:
         model = make_deformable(model, stages=deform)
     if block is not None:
@@ -83,25 +78,41 @@ def create_model(
     return model
 
 
-def _classifier(name: str, num_classes: int, *, imagenet: bool) -> nn.Module:
+def plain_model(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """The model of a record of architecture: random weights, no block, and nothing else that an option could ask for.
+
+    Raises:
+        ValueError: an unknown name, or an option that is none of this name's own.
+    """
+    whole("num_classes", num_classes)
+    if is_detector(name):
+        from gcnet.models.detection.create import create_detector  # here, since it imports torchvision
+
+        return create_detector(name, num_classes=num_classes, **options)
+    if options:
+        raise GcnetTypeError(f"{name!r} has no options, {', '.join(options)} given")
     model = build(name, num_classes)
+    record.set_architecture(model, _TASKS.get(name, "classify"), name, num_classes)
     preprocessing = default_preprocessing(name, model)
-    record.set_architecture(model, name, num_classes)
-    if imagenet:
-        load_imagenet(model, name)
-        if preprocessing and has_package(name):
-            preprocessing |= {"mean": [0.5] * 3, "std": [0.5] * 3}
     if preprocessing:
         record.set_preprocessing(model, preprocessing)
     return model
 
 
-def example_input(model: nn.Module) -> torch.Tensor:
-    """One image of zeros of the size that a model of `create_model` expects, on its device."""
-    parameter = next(model.parameters())
+def _detector_options() -> set[str]:
+    from gcnet.models.detection.create import create_detector
+
+    return set(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
+
+
+def _fill_from_imagenet(model: nn.Module, name: str) -> None:
+    if is_detector(name):
+        load_imagenet_backbone(model, backbone_name(name))
+        return
+    load_imagenet(model, name)
     preprocessing = record.preprocessing(model)
-    shape = (1, 3, *preprocessing.get("size", (128, 128))) if preprocessing else (1, 1, 48, 48)  # detectors: any size
-    return torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
+    if preprocessing and has_package(name):
+        record.set_preprocessing(model, preprocessing | {"mean": [0.5] * 3, "std": [0.5] * 3})
 
 
 def _scene_defaults(block: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import importlib.util
 import logging
 from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
-import timm
 import torch
-import torchvision
 from torch import nn
 
+from gcnet.errors import CheckpointError
 from gcnet.errors import WeightsError as WeightsError
-from gcnet.files.tensors import read_tensors
+from gcnet.files import tensors
 from gcnet.models.catalogue import from_timm
 from gcnet.rewrites import inserted
 
@@ -84,7 +84,14 @@ def _in_body(key: str, own: Mapping[str, torch.Tensor]) -> str:
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Fill `model` from a safetensors or torch.save file; inserted blocks that it lacks keep their start."""
-    fill(model, read_tensors(path), source=str(path))
+    fill(model, _read(path), source=str(path))
+
+
+def _read(path: str | Path) -> dict[str, torch.Tensor]:
+    try:
+        return tensors.read_tensors(path)
+    except CheckpointError as error:  # the same reasons; here it is the argument `weights` that is wrong
+        raise WeightsError(str(error)) from None
 
 
 def fill(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str, new_head: bool = False) -> None:
@@ -145,8 +152,9 @@ def counters(own: Mapping[str, torch.Tensor]) -> set[str]:
 def head_keys(model: nn.Module) -> set[str]:
     """The names of the classifier's tensors: what a detector or timm says, else the last linear or conv layer's."""
     named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
-    if hasattr(model, "head_names"):
-        named = model.head_names()  # type: ignore[operator]
+    own: Any = getattr(model, "head_names", None)
+    if own is not None:
+        named = own()
     if named is None:
         layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         named = layers[-1:]
@@ -162,7 +170,7 @@ def _keys_of(own: Mapping[str, torch.Tensor], blocks: Mapping[str, nn.Module]) -
 def _from_package(name: str) -> dict[str, torch.Tensor]:
     module, carrier = PACKAGES[name]
     path = getattr(importlib.import_module(module), carrier).get_model_file_path()
-    theirs = read_tensors(path)
+    theirs = _read(path)
     with torch.device("meta"):
         ours = from_timm(name.removeprefix("timm/"), 1000).state_dict()
     pairs = list(zip(ours.items(), theirs.values(), strict=False))
@@ -173,5 +181,10 @@ def _from_package(name: str) -> dict[str, torch.Tensor]:
 
 def _downloaded(name: str) -> Mapping[str, torch.Tensor]:
     if name.startswith("timm/"):
+        import timm  # here and below, since they take seconds
+
         return timm.create_model(name.removeprefix("timm/"), pretrained=True).state_dict()
-    return torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)  # type: ignore[attr-defined]
+    import torchvision
+
+    published: Any = torchvision.models.get_model_weights(name)
+    return published.DEFAULT.get_state_dict(progress=False, check_hash=True)

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from gcnet.errors import GcnetError
+
 
 def check_map(x: Tensor, channels: int | None = None, dims: tuple[int, ...] = (1, 2, 3), *, name: str = "x") -> None:
     """Raise ValueError unless x is a floating-point (B, C, *spatial) map with at least one position.
@@ -15,10 +17,10 @@ def check_map(x: Tensor, channels: int | None = None, dims: tuple[int, ...] = (1
     spatial = x.ndim - 2
     if spatial not in dims:
         allowed = " or ".join("(" + ", ".join(["B", "C", *"DHW"[3 - d :]]) + ")" for d in dims)
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {allowed}")
+        raise GcnetError(f"{name} has shape {tuple(x.shape)}; expected {allowed}")
     if channels is not None and x.shape[1] != channels:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}, so {x.shape[1]} channels; expected {channels}")
+        raise GcnetError(f"{name} has shape {tuple(x.shape)}, so {x.shape[1]} channels; expected {channels}")
     if not x.is_floating_point():
-        raise ValueError(f"{name} has dtype {x.dtype}; expected a floating-point dtype (call .float() on it)")
+        raise GcnetError(f"{name} has dtype {x.dtype}; expected a floating-point dtype (call .float() on it)")
     if 0 in x.shape[2:]:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}, which holds no position; every spatial size must be >= 1")
+        raise GcnetError(f"{name} has shape {tuple(x.shape)}, which holds no position; every spatial size must be >= 1")

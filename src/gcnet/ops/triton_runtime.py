@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gcnet.errors import GcnetError
+
 HAS_TRITON = find_spec("triton") is not None
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 MAX_SPLITS = 256
@@ -104,7 +106,7 @@ def launch(kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, **opt
             kernel[grid](x, *arguments, enable_fp_fusion=True, **options)
         return
     if os.environ.get("TRITON_INTERPRET") != "1":
-        raise ValueError(
+        raise GcnetError(
             f"x is on device {x.device}; the Triton ops run on CUDA (or, for tests, on the CPU with "
             "TRITON_INTERPRET=1 set before Triton is imported)"
         )
@@ -113,4 +115,4 @@ def launch(kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, **opt
 
 def check_dtype(x: Tensor) -> None:
     if x.dtype not in DTYPES:
-        raise ValueError(f"x has dtype {x.dtype}; the Triton ops take float32, float16 and bfloat16")
+        raise GcnetError(f"x has dtype {x.dtype}; the Triton ops take float32, float16 and bfloat16")

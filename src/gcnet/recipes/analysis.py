@@ -5,23 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
 from rich.progress import track
-from torch import nn
 
 from gcnet.analysis.grids import MOST_IMAGES
-from gcnet.checkpoints import load_checkpoint
-from gcnet.data.source import open_scenes
 from gcnet.errors import SettingsError
-from gcnet.models import create_model
-from gcnet.recipes.evaluation import weights_of
-from gcnet.recipes.prediction import find_images
+from gcnet.recipes.inputs import as_list, device_of, find_images, model_of
 from gcnet.report.analysis import Analysis
 from gcnet.report.analysis import analyze as analyze_model
-from gcnet.surgery import record
-
-_FILES = (".safetensors", ".pth", ".pt")
+from gcnet.tasks.table import spec_of
 
 
 def analyze(
@@ -50,23 +43,16 @@ def analyze(
     """
     if limit is not None and limit < 1:
         raise SettingsError(f"limit={limit} must be at least 1")
-    built = _model(model, weights).to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    places = [images] if isinstance(images, str | Path) else list(images)
-    if (record.architecture(built) or {}).get("name") == "scenes":
+    built = model_of(model, weights=weights).to(device_of())
+    places = as_list(images)
+    known = spec_of(built)
+    if known.predict is None:
         if len(places) != 1:
             raise SettingsError(f"images={[str(p) for p in places]}: a model of scenes takes one name, such as cue")
-        scenes = open_scenes(str(places[0]), ("test",)).datasets["test"]
+        found = known.read(str(places[0]), splits=("test",), model=built)
+        scenes: Any = known.open(found, built).datasets["test"]
         return analyze_model(built, scenes[:limit][0], keep=keep)
-    found: Iterable[Path] = find_images(places)[:limit]
+    files: Iterable[Path] = find_images(places)[:limit]
     if progress and sys.stdout.isatty():
-        found = track(list(found), "analysing", transient=True)
-    return analyze_model(built, found, keep=keep)
-
-
-def _model(model: str | Path, weights: str | Path | None) -> nn.Module:
-    path = Path(model)
-    if path.exists() or path.suffix in _FILES:
-        if weights is not None:
-            raise SettingsError(f"weights={str(weights)!r}: {path} has its own; leave it out")
-        return load_checkpoint(weights_of(path)).model
-    return create_model(str(model), num_classes=6 if model == "scenes" else 1000, weights=weights)
+        files = track(list(files), "analysing", transient=True)
+    return analyze_model(built, files, keep=keep)

@@ -8,27 +8,27 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 from torch import nn
 
-from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows, run_table, to_csv
-from gcnet.analysis.cost import count_macs, count_parameters, time_side_by_side
-from gcnet.errors import SettingsError
-from gcnet.files.atomic import write_text
-from gcnet.models.create import example_input
-from gcnet.recipes.evaluation import evaluate
+from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows
+from gcnet.analysis.cost import count_macs, count_parameters
+from gcnet.analysis.published import Published
+from gcnet.errors import RunError, SettingsError
+from gcnet.recipes.inputs import device_of
 from gcnet.recipes.run import folder as folders
-from gcnet.recipes.training import prepare, train
+from gcnet.recipes.run.evaluation import evaluate
+from gcnet.recipes.run.training import prepare, train
 from gcnet.recipes.variants import NONE, Variant, make_variants
 from gcnet.report.comparison import save_report
-from gcnet.report.packages import require_report
-from gcnet.tasks import TASKS
-from gcnet.tasks.detection.prepare import sizes_of
+from gcnet.report.page import require_report
+from gcnet.surgery.timing import time_side_by_side
 from gcnet.tasks.settings import Settings
+from gcnet.tasks.table import spec
 
 COST_BATCH = 32
 
@@ -60,8 +60,8 @@ def compare(
             reduction, pool-fusion; its figures are set beside yours), an argument of `insert` or an option of
             `settings.block`.
         values: the values on that axis; the paper's if None.
-        seeds: how many (`settings.seed`, `settings.seed + 1`, ...), or which.
-        name: of the folder under `settings.runs`.
+        seeds: how many (`settings.run.seed`, one more, ...), or which.
+        name: of the folder under `settings.run.runs`.
         cost_rounds: rounds in which training steps and inference of all variants are timed side by side.
         cost_seconds: no round starts after so many seconds, for each of the two.
         progress: say which run is under way, with training's progress bar.
@@ -73,68 +73,83 @@ def compare(
         SettingsError, ValueError, TypeError: a variant cannot be built; said before any training.
         RunError: a folder holds a run with other settings; said before any training.
     """
-    chosen = range(settings.seed, settings.seed + seeds) if isinstance(seeds, int) else seeds
+    chosen = range(settings.run.seed, settings.run.seed + seeds) if isinstance(seeds, int) else seeds
     if not chosen:
         raise SettingsError(f"seeds={seeds!r}: allowed are whole numbers from 1, or a list of seeds")
     require_report()
     variants = make_variants(settings, blocks=blocks, axis=axis, values=values)
+    planned = _planned(variants, chosen, name)
+    models, split = _prepare(variants)
+    metric = spec(settings.task).metric
+    shown = _Progress(len(planned), metric, shown=progress)
+    results, failures = _run(planned, split, metric, shown)
+    if not results:
+        raise RunError(f"all {len(planned)} runs failed; the first: {failures[0].reason}")
+    shown.say("timing all variants side by side")
+    costs = _costs(models, settings, rounds=cost_rounds, budget=cost_seconds)
+    rows = make_rows([variant.label for variant in variants], results, costs, metric)
+    folder, published = settings.run.runs / name, _published(variants)
+    comparison = Comparison(
+        folder, settings, metric, split, rows, tuple(results), tuple(failures), axis=axis, published=published
+    )
+    save_report(comparison)
+    return comparison
+
+
+def _published(variants: Sequence[Variant]) -> dict[str, Published]:
+    """The paper's figures by label, if any are known but those of the model without a block."""
+    known = {variant.label: variant.published for variant in variants if variant.published is not None}
+    return known if set(known) - {NONE} else {}
+
+
+def _planned(variants: Sequence[Variant], seeds: Sequence[int], name: str) -> list[tuple[str, Settings]]:
+    """The label and the settings of every run; those that have begun must have begun with the same ones."""
     planned = [
-        (variant, replace(variant.settings, seed=seed, name=f"{name}/{variant.folder}/seed{seed}"))
-        for seed in chosen
+        (variant.label, replace(variant.settings, seed=seed, name=f"{name}/{variant.folder}/seed{seed}"))
+        for seed in seeds
         for variant in variants
     ]
     for _, run in planned:
         if (run.folder / "settings.json").exists():
             folders.check_resumable(run.folder, run)
-    models, split = _prepare(variants)
-    metric = TASKS[settings.task].metric
-    shown = _Progress(len(planned), metric, shown=progress)
-    results, failures = [], []
-    for variant, run in planned:
-        shown.begin(run, variant.label)
-        known = folders.read_summary(run.folder).get("status") == "done"
-        try:
-            finished = train(run, resume=(run.folder / "settings.json").exists(), progress=progress)
-            figures = _figures(run, finished.weights, split)
-            if figures[metric] is None:
-                raise SettingsError(f"data={run.data!r}: no objects in the {split} part, so there is no {metric}")
-        except Exception as error:  # whatever one run dies of, the others are worth having
-            failures.append(Failure(variant.label, run.seed, f"{type(error).__name__}: {error}"))
-            shown.failed(failures[-1].reason)
-        else:
-            results.append(Result(variant.label, run.seed, finished.folder, figures, finished.summary))
-            shown.done(figures, trained=not known)
-    if not results:
-        raise folders.RunError(f"all {len(planned)} runs failed; the first: {failures[0].reason}")
-    shown.say("timing all variants side by side")
-    costs = _costs(models, settings, rounds=cost_rounds, budget=cost_seconds)
-    labels = [variant.label for variant in variants]
-    rows = make_rows(labels, results, costs, metric)
-    folder = settings.runs / name
-    published = {variant.label: variant.published for variant in variants if variant.published is not None}
-    if not set(published) - {NONE}:
-        published = {}  # nothing is known but of the model without a block
-    comparison = Comparison(
-        folder, settings, metric, split, rows, tuple(results), tuple(failures), axis=axis, published=published
-    )
-    write_text(folder / "comparison.csv", to_csv(comparison.table))
-    write_text(folder / "runs.csv", to_csv(run_table(comparison)))
-    save_report(comparison)
-    return comparison
+    return planned
 
 
 def _prepare(variants: Sequence[Variant]) -> tuple[dict[str, nn.Module], str]:
     """Every variant's model, so that a wrong option is found before hours of training; and the split to report."""
-    models, splits = {}, ()
+    models, splits = {}, set()
     for variant in variants:
-        torch.manual_seed(variant.settings.seed)
+        torch.manual_seed(variant.settings.run.seed)
         models[variant.label], source = prepare(replace(variant.settings, cache=False))
-        splits = source.datasets
-    if variants[0].settings.task == "scenes" or "test" in splits:
-        return models, "test"
-    if "val" in splits:
-        return models, "val"
-    raise SettingsError(f"data={variants[0].settings.data!r} has neither a test nor a validation part to compare on")
+        splits = {*source.datasets, *source.others}
+    split = next((split for split in ("test", "val") if split in splits), None)
+    if split is None:
+        data = variants[0].settings.data.path
+        raise SettingsError(f"data={data!r} has neither a test nor a validation part to compare on")
+    return models, split
+
+
+def _run(
+    planned: Sequence[tuple[str, Settings]], split: str, metric: str, shown: _Progress
+) -> tuple[list[Result], list[Failure]]:
+    """Train and measure what is not finished yet; the settings by the label of their variant."""
+    results, failures = [], []
+    for label, run in planned:
+        shown.begin(run, label)
+        seed = run.run.seed
+        known = folders.read_summary(run.folder).get("status") == "done"
+        try:
+            finished = train(run, resume=(run.folder / "settings.json").exists(), progress=shown.shown)
+            figures = _figures(run, finished.weights, split)
+            if figures[metric] is None:
+                raise SettingsError(f"data={run.data.path!r}: no objects in the {split} part, so there is no {metric}")
+        except Exception as error:  # whatever one run dies of, the others are worth having
+            failures.append(Failure(label, seed, f"{type(error).__name__}: {error}"))
+            shown.failed(failures[-1].reason)
+        else:
+            results.append(Result(label, seed, finished.folder, figures, finished.summary))
+            shown.done(figures, trained=not known)
+    return results, failures
 
 
 class _Progress:
@@ -148,9 +163,8 @@ class _Progress:
 
     def begin(self, run: Settings, label: str) -> None:
         self.number += 1
-        self.head = (
-            f"[dim]{self.number:3}/{self.total}[/]  {escape(run.data)}, [bold]{escape(label)}[/], seed {run.seed}"
-        )
+        what = f"{escape(run.data.path)}, [bold]{escape(label)}[/], seed {run.run.seed}"
+        self.head = f"[dim]{self.number:3}/{self.total}[/]  {what}"
         self.began = time.monotonic()
         if self.console.is_terminal:
             self.console.print(self.head)
@@ -181,22 +195,20 @@ def _figures(run: Settings, weights: Path, split: str) -> dict[str, Any]:
     path = run.folder / "evaluation.json"
     if path.exists() and path.stat().st_mtime_ns >= weights.stat().st_mtime_ns:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if (kept.get("split"), kept.get("data")) == (split, run.data):
+        if (kept.get("split"), kept.get("data")) == (split, run.data.path):
             return kept
     return evaluate(run.folder, split=split)
 
 
 def _costs(models: Mapping[str, nn.Module], settings: Settings, *, rounds: int, budget: float) -> dict[str, Cost]:
     parameters = {label: count_parameters(model) for label, model in models.items()}
-    images = example_input(next(iter(models.values())))
-    if settings.detects:  # what comes behind backbone and pyramid depends on what is in the images
-        models = {label: cast(nn.Module, model.backbone) for label, model in models.items()}
-        images = torch.zeros(1, 3, *(-(-side // 32) * 32 for side in sizes_of(settings)))
-    macs = {label: count_macs(model, images) for label, model in models.items()}
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    placed = {label: model.to(device, memory_format=layout) for label, model in models.items()}  # type: ignore[call-overload]
-    size = (min(settings.batch_size, COST_BATCH), *images.shape[1:])
+    counted = {label: spec(settings.task).compared(model, settings) for label, model in models.items()}
+    images = next(image for _, image in counted.values())
+    macs = {label: count_macs(model, images) for label, (model, _) in counted.items()}
+    device = device_of()
+    layout = torch.channels_last if settings.run.channels_last else torch.contiguous_format
+    placed = {label: model.to(device, memory_format=layout) for label, (model, _) in counted.items()}  # type: ignore[call-overload]
+    size = (min(settings.data.batch_size, COST_BATCH), *images.shape[1:])
     batch = torch.rand(size, generator=torch.Generator().manual_seed(0)).to(device).contiguous(memory_format=layout)
     training = time_side_by_side(placed, batch, training=True, rounds=rounds, budget=budget)
     inference = time_side_by_side(placed, batch, rounds=rounds, budget=budget)

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from gcnet.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from gcnet.errors import SettingsError
-from gcnet.models.create import example_input
-from gcnet.recipes.exporting import check_folder
+from gcnet.recipes.inputs import checkpoint_to_write
+from gcnet.surgery.probe import example_input
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,9 @@ def convert(source: str | Path, out: str | Path, *, strict: bool = False) -> Con
         SettingsError: `out` is no .safetensors file in a folder that exists, or is `source` itself.
         CheckpointError: `source` cannot be read; the message says why.
     """
-    source, out = Path(source), Path(out)
-    if out.suffix.lower() != ".safetensors":
-        raise SettingsError(f"out={str(out)!r}: a checkpoint is a .safetensors file (`gcnet export` writes others)")
+    source, out = Path(source), checkpoint_to_write(out)
     if out.resolve() == source.resolve():
         raise SettingsError(f"out={str(out)!r} is the file to be converted; give another name")
-    check_folder(out)
     found = load_checkpoint(source, strict=strict)
     save_checkpoint(found.model, out)
     before, after = _outputs(found.model), _outputs(load_checkpoint(out).model)

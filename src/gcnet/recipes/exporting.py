@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from gcnet.checkpoints import load_checkpoint
 from gcnet.errors import RewriteError, SettingsError
-from gcnet.exporters.check import Agreement, CannotRun, check_onnx, check_program
-from gcnet.exporters.program import Dynamic, check_arguments, export_onnx, export_program
+from gcnet.exporters.check import Agreement, CannotRun
+from gcnet.exporters.program import Dynamic, check_arguments
+from gcnet.exporters.table import EXPORTERS, Exporter
 from gcnet.files.atomic import write_atomically
-from gcnet.models.create import example_input
-from gcnet.recipes.evaluation import weights_of
+from gcnet.recipes.inputs import file_to_write, stored_model
 from gcnet.rewrites.folding.apply import fold as fold_model
 from gcnet.surgery import record
-
-Convert = Callable[..., bytes]
-Check = Callable[..., Agreement]
-FORMATS: dict[str, tuple[Convert, Check]] = {
-    ".onnx": (export_onnx, check_onnx),
-    ".pt2": (export_program, check_program),
-}
+from gcnet.surgery.probe import example_input
 
 
 @dataclass(frozen=True)
@@ -82,41 +74,25 @@ def export(
     """
     out = Path(out)
     convert, check = _format_of(out)
-    check_folder(out)
-    model = source if isinstance(source, nn.Module) else load_checkpoint(weights_of(Path(source))).model
+    file_to_write(out)
+    model = stored_model(source)
     size = tuple(_own_size(model) if input_size is None else input_size)
     check_arguments(size, dynamic, dtype)
     model, why_not = _folded(model, fold)
     content = convert(model, input_size=size, dynamic=dynamic, dtype=dtype)
     agreement, unchecked = None, None
-    if out.suffix.lower() == ".onnx" and importlib.util.find_spec("onnxruntime") is None:
-        unchecked = 'onnxruntime is not installed: pip install "gcnet[export]"'
-    else:
-        try:
-            agreement = check(content, model, input_size=size, dynamic=dynamic, dtype=dtype)
-        except CannotRun as error:
-            unchecked = str(error)
+    try:
+        agreement = check(content, model, input_size=size, dynamic=dynamic, dtype=dtype)
+    except CannotRun as error:
+        unchecked = str(error)
     write_atomically(out, lambda file: file.write(content))
-    return Exported(out, len(content), is_folded(model), why_not, size, agreement, unchecked)
+    return Exported(out, len(content), record.has(model, "fold"), why_not, size, agreement, unchecked)
 
 
-def is_folded(model: nn.Module) -> bool:
-    """Whether `gcnet.fold` made this model."""
-    return any(rewrite["rewrite"] == "fold" for rewrite in record.rewrites(model))
-
-
-def check_folder(out: Path) -> None:
-    """Raise SettingsError unless `out` can become a file."""
-    if out.is_dir():
-        raise SettingsError(f"out={str(out)!r} is a folder; name the file to be written in it")
-    if not out.parent.is_dir():
-        raise SettingsError(f"out={str(out)!r}: the folder {out.parent} does not exist; make it first")
-
-
-def _format_of(out: Path) -> tuple[Convert, Check]:
-    if out.suffix.lower() not in FORMATS:
-        raise SettingsError(f"out={str(out)!r}: the suffix says the format; allowed are {', '.join(FORMATS)}")
-    return FORMATS[out.suffix.lower()]
+def _format_of(out: Path) -> Exporter:
+    if out.suffix.lower() not in EXPORTERS:
+        raise SettingsError(f"out={str(out)!r}: the suffix says the format; allowed are {', '.join(EXPORTERS)}")
+    return EXPORTERS[out.suffix.lower()]
 
 
 def _own_size(model: nn.Module) -> tuple[int, ...]:
@@ -130,7 +106,7 @@ def _own_size(model: nn.Module) -> tuple[int, ...]:
 
 def _folded(model: nn.Module, fold: bool | None) -> tuple[nn.Module, str | None]:
     """The model to be exported in eval mode, and why it is not folded, where that was tried."""
-    if is_folded(model):
+    if record.has(model, "fold"):
         if fold is False:
             raise SettingsError("fold=False: this model is folded already; export the one that it was made from")
         return model, None

@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 from gcnet.checkpoints import load_checkpoint, save_checkpoint
 from gcnet.errors import SettingsError
 from gcnet.exporters.check import distance
-from gcnet.models.create import example_input
-from gcnet.recipes.evaluation import weights_of
-from gcnet.recipes.exporting import check_folder, is_folded
+from gcnet.recipes.inputs import checkpoint_to_write, stored_model
 from gcnet.rewrites.folding.apply import fold as fold_model
+from gcnet.surgery import record
+from gcnet.surgery.probe import example_input
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,9 @@ def fold(source: str | Path, out: str | Path) -> Folded:
         RunError, CheckpointError: no model in `source`.
         RewriteError: the model cannot be folded; the message says why.
     """
-    out = Path(out)
-    if out.suffix.lower() != ".safetensors":
-        raise SettingsError(f"out={str(out)!r}: a checkpoint is a .safetensors file (`gcnet export` writes others)")
-    check_folder(out)
-    model = load_checkpoint(weights_of(Path(source))).model
-    if is_folded(model):
+    out = checkpoint_to_write(out)
+    model = stored_model(source)
+    if record.has(model, "fold"):
         raise SettingsError(f"source={str(source)!r} is folded already")
     folded = fold_model(model)
     save_checkpoint(folded, out)

@@ -5,30 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
+from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import to_pil_image
 
 from gcnet.analysis.grids import picture_of
-from gcnet.checkpoints import load_checkpoint
-from gcnet.data.classification.transforms import eval_transform
-from gcnet.data.images import EXTENSIONS, read_image
-from gcnet.errors import ImageError, SettingsError
-from gcnet.files.atomic import write_text
-from gcnet.recipes.evaluation import weights_of
+from gcnet.errors import SettingsError
+from gcnet.files.atomic import write_atomically, write_text
+from gcnet.recipes.inputs import device_of, find_images, stored_model
 from gcnet.report.attention import NO_MAP, attention_maps, draw_attention, last_of_stages
 from gcnet.surgery import record
-from gcnet.tasks.detection.module import task_of
-from gcnet.tasks.detection.predict import file_names, predict_objects, write_picture
+from gcnet.tasks.spec import Prediction
+from gcnet.tasks.table import spec_of
 
-BATCH = 32
+Readable = tuple[Path, Prediction, Tensor]  # the files beside it begin like this; what was found; the image
 
 
 def predict(
@@ -65,96 +62,82 @@ def predict(
         raise SettingsError(f"threshold={threshold!r}: allowed are scores from 0 to 1")
     if show_attention and out is None:
         raise SettingsError("show_attention=True draws pictures; say where they go by out")
-    model = load_checkpoint(weights_of(Path(weights))).model
-    if task_of(model) is not None:
-        return predict_objects(
-            model,
-            find_images([images] if isinstance(images, str | Path) else images),
-            classes=record.classes(model),
-            out=None if out is None else Path(out),
-            threshold=threshold,
-            show_attention=show_attention,
-            progress=progress,
-        )
-    preprocessing = getattr(model, "gcnet_preprocessing", None)
-    if preprocessing is None:
+    model = stored_model(weights)
+    known = spec_of(model)
+    if known.predict is None:
         raise SettingsError(f"weights={str(weights)!r} is of a model that does not read photographs")
-    paths = find_images([images] if isinstance(images, str | Path) else images)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device)
-    transform = eval_transform(preprocessing)
+    paths = find_images(images)
+    names = file_names(paths)
+    model = model.eval().to(device_of())
     results: list[dict[str, Any]] = []
-    starts: Iterable[int] = range(0, len(paths), BATCH)
+    starts: Iterable[int] = range(0, len(paths), known.at_once)
     if progress and sys.stdout.isatty():
         starts = track(list(starts), "predicting", transient=True)
-    names = file_names(paths)
     for start in starts:
-        part = slice(start, start + BATCH)
+        part = slice(start, start + known.at_once)
         with attention_maps(model) if show_attention else nullcontext({}) as maps:
-            entries, seen = _predict_batch(model, paths[part], transform, device)
-        if show_attention and seen is not None:
-            if not maps:
-                raise SettingsError(NO_MAP)
-            files = [Path(out or "") / f"{name}.attention.png" for name in names[part]]
-            good = [file for file, entry in zip(files, entries, strict=True) if entry["error"] is None]
-            _draw_attention(good, seen, maps, preprocessing)
-        results += entries
-    if out is not None:
-        _write(Path(out), results)
+            found = known.predict(model, paths[part], threshold)
+        results += [one.entry for one in found]
+        if out is not None:
+            readable = _readable([Path(out) / name for name in names[part]], found)
+            if known.draw is not None:
+                _draw(readable, known.draw)
+            if show_attention and readable:
+                _draw_attention(readable, maps, model)
+    if out is not None and known.draw is None:
+        _write_tables(Path(out), results)
     return results
 
 
-def find_images(places: Iterable[str | Path]) -> list[Path]:
-    """The files named, and all images in the folders named, each once."""
-    found: dict[Path, None] = {}
-    for place in map(Path, places):
-        if place.is_dir():
-            inside = [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
-            found |= dict.fromkeys(sorted(file for file in inside if file.suffix.lower() in EXTENSIONS))
-        else:
-            found[place] = None
-    if not found:
-        raise SettingsError("images: none given, and none in the folders given")
-    return list(found)
+def _readable(files: Sequence[Path], found: Sequence[Prediction]) -> list[Readable]:
+    return [(file, one, one.seen) for file, one in zip(files, found, strict=True) if one.seen is not None]
 
 
-@torch.inference_mode()
-def _predict_batch(
-    model: nn.Module, paths: list[Path], transform: Any, device: torch.device
-) -> tuple[list[dict[str, Any]], Tensor | None]:
-    """An entry for every file, and the images that could be read as the model saw them."""
-    results: list[dict[str, Any]] = []
-    tensors = []
+def _draw(readable: list[Readable], draw: Callable[[Tensor, Mapping[str, Any]], Tensor]) -> None:
+    """What was found in each image as a picture and as JSON."""
+    for file, one, image in readable:
+        _write_picture(_beside(file, ".png"), draw(image, one.entry))
+        write_text(_beside(file, ".json"), json.dumps(one.entry, indent=2) + "\n")
+
+
+def _draw_attention(readable: list[Readable], maps: dict[str, Tensor], model: nn.Module) -> None:
+    """The map of each stage's last block over each image."""
+    if not maps:
+        raise SettingsError(NO_MAP)
+    last = {name.removeprefix("backbone.body."): map_ for name, map_ in last_of_stages(maps).items()}
+    preprocessing = record.preprocessing(model) or {}
+    for b, (file, one, seen) in enumerate(readable):
+        if seen.is_floating_point():
+            seen = picture_of(seen, preprocessing.get("mean"), preprocessing.get("std"))
+        own = {name: map_[b] for name, map_ in last.items()}
+        _write_picture(_beside(file, ".attention.png"), draw_attention(seen, own, one.share()))
+
+
+def _beside(file: Path, ending: str) -> Path:
+    return file.with_name(file.name + ending)
+
+
+def _write_picture(file: Path, image: Tensor) -> None:
+    """uint8 (3, H, W) as PNG."""
+    picture: Image.Image = to_pil_image(image)
+    write_atomically(file, lambda target: picture.save(target, format="PNG"))
+
+
+def file_names(paths: Sequence[Path]) -> list[str]:
+    """Names for the files written: the images' own without extension, numbered where two have the same."""
+    taken: set[str] = set()
+    names = []
     for path in paths:
-        entry: dict[str, Any] = {"path": str(path), "class": None, "score": None, "top": [], "error": None}
-        try:
-            tensors.append(transform(read_image(path)))
-        except ImageError as error:
-            entry["error"] = error.reason
-        results.append(entry)
-    good = [entry for entry in results if entry["error"] is None]
-    if not good:
-        return results, None
-    images = torch.stack(tensors)
-    scores = model(images.to(device)).float().softmax(1).cpu()
-    names = getattr(model, "gcnet_classes", None) or [str(index) for index in range(scores.shape[1])]
-    for entry, row in zip(good, scores, strict=True):
-        values, indices = row.topk(min(5, len(names)))
-        entry["top"] = [
-            {"class": names[index], "score": value}
-            for value, index in zip(values.tolist(), indices.tolist(), strict=True)
-        ]
-        entry |= entry["top"][0]
-    return results, images
+        name, number = path.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name)
+        names.append(name)
+    return names
 
 
-def _draw_attention(files: list[Path], images: Tensor, maps: dict[str, Tensor], preprocessing: dict[str, Any]) -> None:
-    for b, (file, image) in enumerate(zip(files, images, strict=True)):
-        own = {name: map_[b] for name, map_ in last_of_stages(maps).items()}
-        write_picture(file, draw_attention(picture_of(image, preprocessing["mean"], preprocessing["std"]), own))
-
-
-def _write(out: Path, results: list[dict[str, Any]]) -> None:
+def _write_tables(out: Path, results: list[dict[str, Any]]) -> None:
     write_text(out / "predictions.json", json.dumps(results, indent=2) + "\n")
     text = io.StringIO()
     writer = csv.DictWriter(text, ["path", "class", "score", "error"], extrasaction="ignore", lineterminator="\n")

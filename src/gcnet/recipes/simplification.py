@@ -14,21 +14,18 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from gcnet.analysis.cost import time_side_by_side
 from gcnet.analysis.intervals import Median
-from gcnet.analysis.simplify import simplify as simplify_model
-from gcnet.checkpoints import load_checkpoint, save_checkpoint
+from gcnet.checkpoints import save_checkpoint
 from gcnet.data.classification.folders import load_classification
 from gcnet.data.classification.transforms import eval_transform
 from gcnet.data.images import read_image
-from gcnet.data.source import open_scenes
-from gcnet.errors import ImageError, SettingsError
-from gcnet.recipes.evaluation import weights_of
-from gcnet.recipes.exporting import check_folder
-from gcnet.recipes.prediction import find_images
+from gcnet.errors import ImageError, SettingsError, whole
+from gcnet.recipes.inputs import checkpoint_to_write, data_of, device_of, find_images, stored_model
+from gcnet.rewrites.simplification.apply import simplify as simplify_model
 from gcnet.rewrites.simplification.report import Simplification
 from gcnet.surgery import record
-from gcnet.tasks.settings import from_json
+from gcnet.surgery.timing import time_side_by_side
+from gcnet.tasks.table import spec_of
 
 
 @dataclass(frozen=True)
@@ -83,19 +80,15 @@ def simplify(
         RewriteError: no non-local block in the model, fewer than two images that can be read.
         RunError, CheckpointError, DataError: no usable model or data there.
     """
-    out = Path(out)
-    if out.suffix.lower() != ".safetensors":
-        raise SettingsError(f"out={str(out)!r}: a checkpoint is a .safetensors file")
-    check_folder(out)
-    for name, value, lowest in (("count", count, 2), ("batch_size", batch_size, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-            raise SettingsError(f"{name}={value!r}: allowed are whole numbers from {lowest}")
-    model = load_checkpoint(weights_of(Path(source))).model
+    out = checkpoint_to_write(out)
+    whole("count", count, 2, kind=SettingsError)
+    whole("batch_size", batch_size, kind=SettingsError)
+    model = stored_model(source)
     skipped: dict[str, str] = {}
     examples = _examples(model, _data_of(source, data, images), images, count, skipped, progress)
     batches = _batched(examples, batch_size)
     first = next(batches, None)
-    model = model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    model = model.to(device_of())
     simplified: Any = simplify_model(model, _chained(first, batches), max_error=max_error, refine_steps=refine_steps)
     save_checkpoint(simplified, out)
     speed_up = None
@@ -110,9 +103,7 @@ def _data_of(source: str | Path, data: str | None, images: Any) -> str | None:
         if data is not None:
             raise SettingsError(f"data={data!r} and images={images!r}: give one of the two")
         return None
-    settings = Path(source) / "settings.json"
-    if data is None and settings.is_file():
-        data = from_json(settings).data
+    data = data_of(source, data)
     if data is None:
         raise SettingsError(f"data=None, images=None: {source} is a file of weights, which names no images; give some")
     return data
@@ -127,11 +118,12 @@ def _examples(
     if preprocessing is None:
         if data is None:
             raise SettingsError("images: this model does not read photographs; name its scenes as data")
-        scenes: Any = open_scenes(data, ("train",)).datasets["train"]
+        known = spec_of(model)
+        scenes: Any = known.open(known.read(data, splits=("train",), model=model), model).datasets["train"]
         for index in draw.sample(range(len(scenes)), min(count, len(scenes))):
             yield scenes[index][0]
         return
-    paths = _photographs(data, model) if data is not None else find_images(_as_list(images))
+    paths = _photographs(data, model) if data is not None else find_images(images)
     transform = eval_transform(preprocessing)
     chosen: Iterable[Path] = draw.sample(paths, min(count, len(paths)))
     if progress and sys.stdout.isatty():
@@ -141,10 +133,6 @@ def _examples(
             yield transform(read_image(path))
         except ImageError as error:
             skipped[str(path)] = error.reason
-
-
-def _as_list(images: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
-    return [images] if isinstance(images, str | Path) else images
 
 
 def _photographs(data: str, model: nn.Module) -> list[Path]:

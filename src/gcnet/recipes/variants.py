@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gcnet.analysis.comparison import PLAIN as NONE
 from gcnet.analysis.published import AXES, ONE, Published, Row
 from gcnet.analysis.published import NONE as PAPER_NONE
 from gcnet.blocks.catalogue import block_options, list_blocks
 from gcnet.errors import GcnetError
+from gcnet.tasks.parts import BlockSettings
 from gcnet.tasks.settings import Settings
+from gcnet.tasks.table import spec
 
-NONE = "none"
 BLOCKS = (NONE, "se", "snl", "gc", "nl")  # compared where nothing else is asked for
 _PLACES = ("stages", "at", "where", "position")  # arguments of insert; every other axis is an option of the block
 _IN_STAGES = ("stages", "where", "position")
@@ -81,7 +83,7 @@ def make_variants(
 
 def _varied(settings: Settings, axis: str) -> Settings:
     """The settings with the block that the axis varies."""
-    block = settings.block if settings.block is not None or axis not in AXES else "gc"
+    block = settings.block.name if settings.block.name is not None or axis not in AXES else "gc"
     if block is None and (axis in _PLACES or any(axis in _options(name) for name in list_blocks())):
         raise GcnetError(f"axis={axis!r} varies how a block is put in; name it with block (such as block='gc')")
     options = _options(block) if block is not None else ()
@@ -91,9 +93,11 @@ def _varied(settings: Settings, axis: str) -> Settings:
         raise GcnetError(
             f"axis={axis!r} is unknown; use one of {', '.join(AXES)} (ablations of the paper); {places} (places){own}"
         )
-    if settings.task == "scenes" and axis in _IN_STAGES:
+    if spec(settings.task).spot is not None and axis in _IN_STAGES:
         fit = ", ".join(name for name in AXES if name not in _IN_STAGES)
-        raise GcnetError(f"axis={axis!r}: the scenes model has no stages; use {fit}, at, or an option of the block")
+        raise GcnetError(
+            f"axis={axis!r}: the {settings.model.name} model has no stages; use {fit}, at, or an option of the block"
+        )
     return replace(settings, block=block)
 
 
@@ -104,8 +108,7 @@ def _options(block: str) -> tuple[str, ...]:
 def _with_block(settings: Settings, name: str) -> Variant:
     """The model with the block where the settings put it, or without any."""
     if name == NONE:
-        plain = replace(settings, block=None, stages=None, at=None, where=None, position=None, block_options={})
-        return Variant(NONE, NONE, plain)
+        return Variant(NONE, NONE, replace(settings, block=BlockSettings()))
     return Variant(name, _folder(name), replace(settings, block=name))
 
 
@@ -132,19 +135,19 @@ def _at_value(settings: Settings, axis: str, value: Any) -> Variant:
     elif axis in _PLACES:
         changed = replace(settings, **{axis: tuple(text.split("+")) if axis == "stages" else value})
     else:
-        changed = replace(settings, block_options={**settings.block_options, axis: value})
+        changed = replace(settings, block_options={**settings.block.options, axis: value})
     label = text if axis in _NAMED else f"{axis}={text}"
     return Variant(label, _folder(label), changed)
 
 
 def _changed(settings: Settings, row: Row) -> Settings:
-    """The settings of one of the paper's rows; in the scenes model "one block" is the second of its two spots."""
-    place, options = dict(row.place), dict(row.options)
-    if settings.task == "scenes":
-        place = {"at": "spots.1"} if row.place == ONE else {}
-        options.pop("subsample", None)  # its maps are of 4x4 cells, each of which counts
-    block = settings.block if row.block is None else row.block
-    return replace(settings, block=block, block_options={**settings.block_options, **options}, **place)
+    """The settings of one of the paper's rows; a model without stages says itself where one block goes."""
+    place, options, spot = dict(row.place), dict(row.options), spec(settings.task).spot
+    if spot is not None:
+        place = dict(spot) if row.place == ONE else {}
+        options.pop("subsample", None)  # its maps are of a few cells, each of which counts
+    block = settings.block.name if row.block is None else row.block
+    return replace(settings, block=block, block_options={**settings.block.options, **options}, **place)
 
 
 def _published(variant: Variant, axis: str) -> Published | None:
@@ -158,10 +161,10 @@ def _published(variant: Variant, axis: str) -> Published | None:
     return row.published if _put_in(variant.settings) == _put_in(_changed(clean, row)) else None
 
 
-def _put_in(settings: Settings) -> tuple[Any, ...]:
+def _put_in(settings: Settings) -> BlockSettings:
     """The block and its place; the gate is left out: the paper's starts at a half, ours as the identity."""
-    options = {name: value for name, value in settings.block_options.items() if name != "gate"}
-    return settings.block, settings.stages, settings.at, settings.where, settings.position, options
+    options = {name: value for name, value in settings.block.options.items() if name != "gate"}
+    return replace(settings.block, options=options)
 
 
 def _folder(label: str) -> str:

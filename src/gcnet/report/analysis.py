@@ -1,28 +1,97 @@
-"""`analyze`: how much the attention of a model's blocks depends on its query (arXiv 1904.11492, section 3.2)."""
+"""`analyze` and its `Analysis`: what was measured, as text, as a page, as a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from rich.console import Group
+from torch import nn
 
-from gcnet.analysis.figures import figures_of
-from gcnet.analysis.grids import MOST_IMAGES, Grid, KeptImage, grid_of, picture_of
-from gcnet.analysis.images import Batch, batches
-from gcnet.analysis.readers.attention import Call
-from gcnet.analysis.readers.blocks import Reader, readers
-from gcnet.analysis.readers.transformers import NotReadableError
-from gcnet.analysis.results import Analysis
-from gcnet.analysis.rows import Rows
-from gcnet.errors import GcnetError, some
-from gcnet.ops.precision import without_autocast
-from gcnet.surgery import record
-from gcnet.surgery.eager import check_model
-from gcnet.surgery.probe import evaluating
-from gcnet.surgery.watching import watching
+from gcnet.analysis.grids import MOST_IMAGES
+from gcnet.analysis.measure import measure
+from gcnet.analysis.results import Findings
+from gcnet.files.atomic import write_text
+from gcnet.report.distances import page, tables
+from gcnet.report.figure import save_figure
+from gcnet.report.page import check_target
+from gcnet.report.terminal import as_text
+
+
+@dataclass(frozen=True)
+class Analysis(Findings):
+    """How much each block's attention depends on its query; see `gcnet.analyze`.
+
+    Attributes:
+        model: The class of the model.
+        images: How many were looked at, in all processes together.
+        table: A row for each block, unrounded: `block` (its name in the model, "" for the model itself), `kind` (its
+            class), `form` ("softmax", "dot_product", "concatenation"), `images`, `heads`, `positions`, `queries` (1 for
+            a block with one map for all), `keys`, and the figures of `gcnet.analyze` with `_low` and `_high`, the ends
+            of the 95 % interval. What a form does not have is NaN.
+        heads: A row for each head: `block`, `head`, and the figures of its maps.
+        scales: A row for each factor on the logits: `block`, `factor`, and `att_cos`, `att_jsd`, `entropy`. For factors
+            other than 1 they are unbiased estimates from 32 queries an image.
+        per_class: A row for each block and class, like `table`; by the labels given, else by the class that the model
+            predicts; empty where it predicts none.
+        verdicts: Name of a block -> "query-independent: GC would do", "query-dependent: keep NL" or "undecided", with
+            the numbers behind it in `.numbers`; see `gcnet.analysis.verdict`.
+        skipped: Name -> why a module that looks like attention could not be read.
+        unreadable: File -> why it could not be read.
+        kept: The first images with their maps on grids of at most 16x16, as many as `keep` asked for.
+    """
+
+    def save(self, path: str | Path) -> None:
+        """Write what was found as a file that shows it.
+
+        `.html`: the report, one file that needs no network and no server: pictures, the map of every position in all
+        blocks and heads, distances, verdicts. Needs jinja2. `.png` and `.pdf`: `figure` with its defaults.
+
+        Args:
+            path: The file; its suffix says what becomes of it.
+
+        Raises:
+            ValueError: another suffix; for a figure, no image was kept.
+            ModuleNotFoundError: the packages of the extra `report` are absent.
+        """
+        path = Path(path)
+        if check_target(path) == ".html":
+            write_text(path, page(self))
+        else:
+            self.figure(path)
+
+    def figure(
+        self,
+        path: str | Path,
+        *,
+        images: Sequence[int] = (0,),
+        queries: Sequence[tuple[float, float]] = ((0.25, 0.25), (0.5, 0.5), (0.75, 0.75)),
+        blocks: Sequence[str] | None = None,
+    ) -> None:
+        """Write a figure for a paper: a row for each image and query, a column for each block. Needs matplotlib.
+
+        Over the grey picture lies the mean map over heads (of a grid's cell the mean weight of its keys); the colours
+        of a column have one scale, so its rows can be compared. The same analysis always gives the same file.
+
+        Args:
+            path: A file that ends in .png or .pdf.
+            images: Which of `kept`, counted from 0.
+            queries: Places in the picture, (from the top, from the left), each between 0 and 1.
+            blocks: Names of blocks, in the order wanted; None: all whose positions are a 2D map.
+
+        Raises:
+            ValueError: another suffix, an image that was not kept, a place outside, a block that has no 2D map.
+            ModuleNotFoundError: matplotlib is absent.
+        """
+        save_figure(self, Path(path), images=images, queries=queries, blocks=blocks)
+
+    def __rich__(self) -> Group:
+        return tables(self)
+
+    def __str__(self) -> str:
+        return as_text(self, 180)
 
 
 def analyze(
@@ -68,153 +137,11 @@ def analyze(
         TypeError: images of another kind; the model is compiled, scripted or wrapped.
 
     Example:
-        >>> import gcnet
+        >>> import gcnet, torch
         >>> block = gcnet.blocks.NonLocal(8)
         >>> _ = torch.nn.init.zeros_(block.theta.weight)  # a query that is the same everywhere
         >>> found = analyze(block, torch.randn(4, 8, 5, 5))
         >>> found.verdicts[""], found.table[0]["att_cos"] < 1e-12
         ('query-independent: GC would do', True)
     """
-    check_model(model)
-    if type(keep) is not int or not 0 <= keep <= MOST_IMAGES:
-        raise GcnetError(f"keep={keep!r}; use a whole number from 0 to {MOST_IMAGES}")
-    found, skipped = readers(model)
-    if not found:
-        seen = some((f"{name or 'the model itself'} ({reason})" for name, reason in skipped.items()), 4)
-        raise GcnetError(
-            f"model: this {type(model).__name__} holds no attention that analyze can read"
-            + (f": {seen}" if skipped else "; put a block in by gcnet.insert, or see gcnet.analyze for what it knows")
-        )
-    device = next(model.parameters(), torch.zeros(())).device
-    watch = _Watch(model, found, Rows(list(found), device), skipped, keep)
-    unreadable: dict[str, str] = {}
-    with evaluating(model), torch.no_grad(), watch:
-        for batch in batches(model, images, transform, unreadable):
-            watch.run(batch)
-    results = watch.rows.results()
-    if not results.blocks:
-        raise GcnetError(_nothing(watch.count, unreadable, skipped))
-    skipped |= {name: "it was not called" for name in found if name not in results.blocks and name not in skipped}
-    names = record.classes(model) or []
-    blocks = {name: {"block": name, "kind": type(model.get_submodule(name)).__name__} for name in results.blocks}
-    forms = _forms(model, results.blocks) | watch.forms
-    table = [{**blocks[name], "form": forms[name], **results.row(name)} for name in blocks]
-    return Analysis(
-        model=type(model).__name__,
-        images=max(row["images"] for row in table),
-        table=table,
-        heads=[{"block": name, **row} for name in blocks for row in results.head_rows(name)],
-        scales=[
-            {"block": name, **row} for name in blocks if forms[name] == "softmax" for row in results.scale_rows(name)
-        ],
-        per_class=[
-            {
-                "block": name,
-                "class": _class(names, label),
-                **results.class_row(name, label),
-            }
-            for name in blocks
-            for label in results.classes()
-        ],
-        verdicts={name: results.verdict(name, forms[name]) for name in blocks},
-        skipped=skipped,
-        unreadable=unreadable,
-        kept=watch.kept,
-    )
-
-
-class _Watch(ExitStack):
-    """Reads every call of the blocks while a batch runs."""
-
-    def __init__(
-        self, model: nn.Module, found: Mapping[str, Reader], rows: Rows, skipped: dict[str, str], keep: int
-    ) -> None:
-        super().__init__()
-        self.model, self.rows, self.skipped, self.keep = model, rows, skipped, keep
-        self.forms: dict[str, str] = {}
-        self.kept: list[KeptImage] = []
-        self.count = 0
-        self._generator = torch.Generator().manual_seed(0)
-        self._sizes: list[tuple[int, int]] = []
-        self._batch = 0
-        self._grids: dict[str, list[Grid | None]] = {}
-        self._found = found
-        self.enter_context(watching({name: model.get_submodule(name) for name in found}, self._read))
-
-    def run(self, batch: Batch) -> None:
-        self._batch, self._grids = len(batch.names), {}
-        self._sizes = [tuple(image.shape[-2:]) for image in batch.images]
-        outputs = self.model(batch.images)
-        labels = batch.labels
-        if labels is None and isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] > 1:
-            labels = outputs.argmax(dim=1)
-        figures = self.rows.enter(labels)
-        self.count += self._batch
-        self._keep(batch, labels, figures)
-
-    def _read(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if name in self.skipped:
-            return
-        try:
-            call = self._found[name](module, args, kwargs, output, self._batch)
-            if len(call.input) != self._batch:
-                raise NotReadableError(f"it is called on {len(call.input)} maps for {self._batch} images")
-        except NotReadableError as reason:
-            self.skipped[name] = f"{type(module).__name__}: {reason}"
-            return
-        call = call.without_prefix(_prefix(self.model, name))
-        self.forms[name] = call.attention.form
-        with without_autocast(call.input):
-            self.rows.add(name, figures_of(call, self._generator))
-            self._add_grids(name, call)
-
-    def _add_grids(self, name: str, call: Call) -> None:
-        missing = range(min(self._batch, self.keep - len(self.kept)))
-        if name not in self._grids and missing:
-            self._grids[name] = [grid_of(call.attention, b, self._sizes[b]) for b in missing]
-
-    def _keep(self, batch: Batch, labels: Tensor | None, figures: Mapping[str, Mapping[str, Tensor]]) -> None:
-        preprocessing = record.preprocessing(self.model) or {}
-        names = record.classes(self.model) or []
-        for b in range(min(self._batch, self.keep - len(self.kept))):
-            image = batch.images[b]
-            if image.ndim != 3:
-                return
-            picture = picture_of(image, preprocessing.get("mean"), preprocessing.get("std"))
-            grids = {name: found for name, grids in self._grids.items() if (found := grids[b]) is not None}
-            own = {name: {figure: float(t[b]) for figure, t in of_block.items()} for name, of_block in figures.items()}
-            label = -1 if labels is None else int(labels[b])
-            self.kept.append(KeptImage(batch.names[b], _class(names, label), picture, grids, own))
-
-
-def _class(names: list[str], label: int) -> str | None:
-    """-1 is a common mark for "no class"."""
-    return None if label < 0 else names[label] if label < len(names) else str(label)
-
-
-def _prefix(model: nn.Module, name: str) -> int:
-    """How many class and register tokens come first, as the transformer around the attention says."""
-    while name:
-        name = name.rpartition(".")[0]
-        around = model.get_submodule(name)
-        count = getattr(around, "num_prefix_tokens", None)
-        if isinstance(count, int):
-            return count
-        if isinstance(getattr(around, "class_token", None), Tensor):
-            return 1
-    return 0
-
-
-def _forms(model: nn.Module, names: list[str]) -> dict[str, str]:
-    """For blocks that only other processes have called."""
-    kinds = ("dot_product", "concatenation")
-    pairwise = {name: getattr(model.get_submodule(name), "pairwise", "") for name in names}
-    return {name: kind if kind in kinds else "softmax" for name, kind in pairwise.items()}
-
-
-def _nothing(count: int, unreadable: dict[str, str], skipped: dict[str, str]) -> str:
-    if count:
-        reasons = some((f"{name} ({reason})" for name, reason in skipped.items()), 4)
-        return f"images: none of the blocks could be read on them: {reasons or 'no block was called'}"
-    first = next(iter(unreadable.items()), None)
-    return "images holds no image" + (f" that can be read; the first: {first[0]}: {first[1]}" if first else "")
+    return Analysis(**vars(measure(model, images, transform, keep)))

@@ -1,19 +1,25 @@
-"""The section of a report that one comparison fills, and the report of a comparison alone."""
+"""One comparison on the terminal, as the section of a report that it fills, and as a report alone."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+import rich.table
+from rich.console import Console
+
 from gcnet.analysis.comparison import Comparison, Row, findings, run_table
-from gcnet.files.atomic import write_atomically
+from gcnet.files.atomic import write_atomically, write_text
 from gcnet.report.page import Figure, Section, Table, write_page
-from gcnet.report.paper import paper_section
+from gcnet.report.paper import paper_lead, paper_section, paper_sources, paper_table
 from gcnet.report.plots import accuracy_plot, draw, time_plot
-from gcnet.report.texts import cell, gain, milliseconds, percent, ratio, scaled
+from gcnet.report.texts import cell, gain, milliseconds, percent, ratio, scaled, to_csv
+from gcnet.version import hardware, versions
 
 
 def save_report(comparison: Comparison) -> None:
-    """Write `accuracy.png`, `time.png` and `report.html` into the comparison's folder."""
+    """Write the tables, `accuracy.png`, `time.png` and `report.html` into the comparison's folder."""
+    for name, rows in (("comparison.csv", comparison.table), ("runs.csv", run_table(comparison))):
+        write_text(comparison.folder / name, to_csv(rows))
     figures = comparison_figures(comparison)
     for name, figure in zip(("accuracy.png", "time.png"), figures, strict=True):
         write_atomically(comparison.folder / name, lambda file, png=figure.light: file.write(png))
@@ -23,7 +29,7 @@ def save_report(comparison: Comparison) -> None:
         sections.append(paper_section(comparison))
     write_page(
         comparison.page,
-        title=f"{settings.model} on {settings.data}: {len(comparison.rows)} variants compared",
+        title=f"{settings.model.name} on {settings.data.path}: {len(comparison.rows)} variants compared",
         lead=_lead(comparison),
         sections=sections,
         facts=facts(comparison),
@@ -89,18 +95,17 @@ def comparison_figures(comparison: Comparison) -> list[Figure]:
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
     """Where, with what and how it was measured."""
-    from gcnet.version import hardware, versions
-
     settings, machine = comparison.settings, hardware()
+    model, how = settings.model, settings.optimisation
     where = ", ".join(machine["gpus"]) or f"{machine['processor']}, {machine['threads']} of {machine['cores']} cores"
     cost = comparison.rows[0].cost
     return [
-        ("model", settings.model + (f", weights {settings.weights}" if settings.weights else "")),
-        ("data", settings.data),
+        ("model", model.name + (f", weights {model.weights}" if model.weights else "")),
+        ("data", settings.data.path),
         (
             "training",
-            f"{settings.epochs} epochs, batch {settings.batch_size}, {settings.optimizer}, learning rate "
-            f"{settings.lr:g} ({settings.schedule.replace('_', ' ')}), weight decay {settings.weight_decay:g}",
+            f"{how.epochs} epochs, batch {settings.data.batch_size}, {how.optimizer}, learning rate "
+            f"{how.lr:g} ({how.schedule.replace('_', ' ')}), weight decay {how.weight_decay:g}",
         ),
         ("selection", _selection(comparison)),
         ("intervals", "95 %: of means by Student's t over seeds, differences paired by seed; of medians by ranks"),
@@ -120,7 +125,7 @@ def _lead(comparison: Comparison) -> str:
     metric = comparison.metric.replace("_", " ")
     return (
         f"{metric[:1].upper()}{metric[1:]} on the {_part(comparison)} part, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {comparison.settings.epochs} epochs each."
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, {comparison.settings.optimisation.epochs} epochs each."
     )
 
 
@@ -141,7 +146,7 @@ def _reading(comparison: Comparison) -> str:
         spread = "± is the 95 % interval over seeds; differences are paired by seed."
     first = comparison.rows[0].label
     of = "of one image"
-    if comparison.settings.detects:
+    if comparison.metric.endswith("_AP"):
         of = "of backbone and pyramid on one image, as are the times"
     return f"{spread} MACs are those {of}; times are multiples of {first}'s, measured side by side."
 
@@ -156,3 +161,28 @@ def _row(row: Row, index: int) -> list[str]:
         f"{milliseconds(row.cost.training)}" if index == 0 else ratio(row.cost.training),
         f"{milliseconds(row.cost.inference)}" if index == 0 else ratio(row.cost.inference),
     ]
+
+
+def say_comparison(comparison: Comparison, title: str | None = None) -> None:
+    """The table and the findings on the terminal."""
+    console = Console(highlight=False, markup=False)
+    console.print()
+    console.print(_shown(comparison_table(comparison), title))
+    for sentence in findings(comparison):
+        console.print(sentence)
+    if comparison.published:
+        console.print()
+        console.print(_shown(paper_table(comparison), "beside the paper"))
+        console.print(paper_lead(comparison))
+        console.print(paper_sources(comparison), style="dim")
+
+
+def _shown(content: Table, title: str | None) -> rich.table.Table:
+    table = rich.table.Table(
+        title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False
+    )
+    for index, column in enumerate(content.columns):
+        table.add_column(column, justify="left" if index == 0 else "right", style="bold" if index == 0 else None)
+    for row in content.rows:
+        table.add_row(*row)
+    return table

@@ -5,23 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gcnet.analysis.grids import Grid
+from gcnet.analysis.results import Findings
 from gcnet.errors import GcnetError, some
 from gcnet.files.atomic import write_atomically
-from gcnet.report.analysis_table import name_of
-from gcnet.report.packages import check_target
-
-if TYPE_CHECKING:
-    from gcnet.analysis.results import Analysis
+from gcnet.report.distances import name_of
+from gcnet.report.page import check_target
 
 _OPACITY = 0.7  # of the map over the picture
 _COLUMN, _GAP, _TITLE, _BAR = 1.3, 0.06, 0.4, 0.35  # inches: width of a column, between, above, and below the maps
 
 
 def save_figure(
-    analysis: Analysis,
+    analysis: Findings,
     path: Path,
     *,
     images: Sequence[int],
@@ -39,7 +37,7 @@ def save_figure(
     write_atomically(path, lambda file: drawn.savefig(file, format=suffix[1:], dpi=200, metadata=metadata))
 
 
-def _check(analysis: Analysis, images: Sequence[int], queries: Sequence[tuple[float, float]]) -> None:
+def _check(analysis: Findings, images: Sequence[int], queries: Sequence[tuple[float, float]]) -> None:
     count = len(analysis.kept)
     wrong = [index for index in images if type(index) is not int or not 0 <= index < count]
     if wrong or not images:
@@ -51,7 +49,7 @@ def _check(analysis: Analysis, images: Sequence[int], queries: Sequence[tuple[fl
         raise GcnetError(f"queries={list(queries)!r}: give places (from the top, from the left), each between 0 and 1")
 
 
-def _blocks(analysis: Analysis, images: Sequence[int], blocks: Sequence[str] | None) -> list[str]:
+def _blocks(analysis: Findings, images: Sequence[int], blocks: Sequence[str] | None) -> list[str]:
     shown = [
         row["block"] for row in analysis.table if all(row["block"] in analysis.kept[index].grids for index in images)
     ]
@@ -64,7 +62,7 @@ def _blocks(analysis: Analysis, images: Sequence[int], blocks: Sequence[str] | N
     return list(blocks or shown)
 
 
-def _draw(analysis: Analysis, images: Sequence[int], queries: Sequence[tuple[float, float]], names: list[str]) -> Any:
+def _draw(analysis: Findings, images: Sequence[int], queries: Sequence[tuple[float, float]], names: list[str]) -> Any:
     """Laid out in inches: columns of equal width, rows as high as their picture is at that width."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize

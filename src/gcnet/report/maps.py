@@ -15,17 +15,15 @@ import math
 import os
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from gcnet.analysis.grids import SIDE, Grid, KeptImage, centres
+from gcnet.analysis.results import Findings
 from gcnet.analysis.verdict import measure
-
-if TYPE_CHECKING:
-    from gcnet.analysis.results import Analysis
 
 # The page stays below 15 MB. 12 images x 13 blocks with 16x16 queries and keys and one head fit as they are; where
 # many heads do not, the queries are thinned out, alike in all blocks.
@@ -34,7 +32,7 @@ _SIDES = (SIDE, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)
 _LOSSLESS = 128 * 128  # pictures of at most so many pixels become PNG
 
 
-def page_data(analysis: Analysis) -> dict[str, Any]:
+def page_data(analysis: Findings) -> dict[str, Any]:
     """Blocks in the order of the table; images, each with a grid for every block, None where it has none."""
     names = short_names([image.name for image in analysis.kept])
     images = [_image(analysis, image, name) for image, name in zip(analysis.kept, names, strict=True)]
@@ -44,7 +42,7 @@ def page_data(analysis: Analysis) -> dict[str, Any]:
     return {"blocks": [_block(analysis, row) for row in analysis.table], "images": shown}
 
 
-def _block(analysis: Analysis, row: dict[str, Any]) -> dict[str, Any]:
+def _block(analysis: Findings, row: dict[str, Any]) -> dict[str, Any]:
     heads = [head for head in analysis.heads if head["block"] == row["block"]]
     return {
         "name": row["block"],
@@ -54,7 +52,7 @@ def _block(analysis: Analysis, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _image(analysis: Analysis, image: KeptImage, name: str) -> dict[str, Any]:
+def _image(analysis: Findings, image: KeptImage, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "label": image.label,
@@ -80,7 +78,7 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [os.path.relpath(name, common) for name in names] if common else list(names)
 
 
-def _grids(analysis: Analysis, side: int, room: int) -> list[list[dict[str, Any] | None]] | None:
+def _grids(analysis: Findings, side: int, room: int) -> list[list[dict[str, Any] | None]] | None:
     """Of every image and block, with at most side x side queries; None if they take more than `room` characters."""
     found = []
     for image in analysis.kept:

@@ -1,4 +1,7 @@
-"""One HTML file with everything in it: tables, pictures for light and dark screens, no script, nothing fetched."""
+"""Pages: one HTML file each with everything in it, pictures for light and dark screens; nothing is fetched.
+
+Here too is what can be written at all, and the packages of the extra `report` that this takes.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,14 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from gcnet.errors import GcnetError
 from gcnet.files.atomic import write_text
+
+_NEEDED = {".html": "jinja2", ".png": "matplotlib", ".pdf": "matplotlib"}
 
 
 @dataclass(frozen=True)
@@ -75,20 +82,41 @@ def write_page(
         sections: in order.
         facts: pairs of name and value for the end of the page: hardware, versions, settings.
     """
+    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    write_text(path, render("sections.html", title=title, lead=lead, sections=sections, facts=facts, date=now))
+
+
+def render(template: str, **values: Any) -> str:
+    """A page as HTML, from one of the templates in `templates/`; every text among the values is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gcnet.report", "."),
+        loader=jinja2.PackageLoader("gcnet.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["data_url"] = _data_url
-    values: dict[str, Any] = {"title": title, "lead": lead, "sections": sections, "facts": facts}
-    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    write_text(path, environment.get_template("page.html").render(**values, date=now))
+    return environment.get_template(template).render(**values)
 
 
 def _data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def require_report(names: Sequence[str] = ("matplotlib", "jinja2")) -> None:
+    """Fail at once, before hours of work, where packages that draw a report are absent."""
+    absent = [name for name in names if find_spec(name) is None]
+    if absent:
+        message = f'{" and ".join(absent)} must be installed for the report: pip install "gcnet[report]"'
+        raise ModuleNotFoundError(message, name=absent[0])
+
+
+def check_target(path: Path) -> str:
+    """The suffix of a file that an analysis can be written to, after making sure that its package is there."""
+    suffix = path.suffix.lower()
+    if suffix not in _NEEDED:
+        raise GcnetError(f"path={str(path)!r} ends in {suffix!r}; use .html for the report, .png or .pdf for a figure")
+    require_report([_NEEDED[suffix]])
+    return suffix

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from gcnet.analysis.comparison import Comparison, Row
+from gcnet.analysis.comparison import PLAIN, Comparison, Row
 from gcnet.analysis.published import SOURCES, Published, Source
-from gcnet.recipes.variants import NONE
 from gcnet.report.page import Section, Table
 from gcnet.report.texts import gain, scaled
 
@@ -52,7 +51,7 @@ def paper_table(comparison: Comparison) -> Table:
         f"{OURS}: added MACs",
         f"{THEIRS}, added MACs",
     ]
-    imagenet = (comparison.settings.task, comparison.axis) == ("classify", "block")
+    imagenet = (comparison.metric, comparison.axis) == ("accuracy", "block")
     if imagenet:
         columns.insert(4, "paper: ResNet-50 on ImageNet, top-1")
     rows = []
@@ -76,7 +75,7 @@ def _accuracies(row: Row, published: Published, first: Published | None) -> list
 
 def _costs(row: Row, published: Published) -> list[str]:
     parameters, gmacs = published.parameters, published.gmacs
-    if row.label == NONE:  # nothing is added: what the whole model has
+    if row.label == PLAIN:  # nothing is added: what the whole model has
         ours = f"{row.cost.parameters:,} in all", f"{scaled(row.cost.macs)} in all"
         theirs = None if parameters is None else f"{scaled(parameters)} in all", f"{gmacs:.1f} G in all"
     else:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gcnet.analysis.cost import Timing
 from gcnet.analysis.intervals import Mean
+from gcnet.surgery.timing import Timing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

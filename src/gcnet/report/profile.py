@@ -1,43 +1,27 @@
-"""`profile`: what a model costs, stage by stage, with and without its context blocks."""
+"""`profile` and its `Profile`: what a model costs, stage by stage, with and without its context blocks."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from rich.console import Group
-from torch import Tensor, nn
+from rich.table import Table
+from rich.text import Text
+from torch import nn
 
-from gcnet.analysis.cost import count_parameters, time_side_by_side
+from gcnet.analysis.cost import costs_of, random_images
 from gcnet.analysis.intervals import Median
-from gcnet.analysis.observe import Observation, observe
-from gcnet.analysis.parts import Part, parts_of, within
+from gcnet.analysis.results import Costs
 from gcnet.errors import GcnetError
-from gcnet.report.profile_table import tables
-from gcnet.report.terminal import as_text
-from gcnet.rewrites import inserted
+from gcnet.report.terminal import as_text, plain_table
 from gcnet.surgery.eager import check_model
-from gcnet.surgery.frames import is_detector
-from gcnet.surgery.probe import CONVS, is_channels_last
-from gcnet.tasks.detection.cost import DetectorPass
+from gcnet.tasks.table import spec_of
 
 
 @dataclass(frozen=True)
-class BlockCost:
-    """The parameters and MACs that one inserted block adds."""
-
-    name: str
-    kind: str
-    params: int
-    macs: int
-
-
-@dataclass(frozen=True)
-class Profile:
+class Profile(Costs):
     """What one forward pass of a model costs, in evaluation mode; see `gcnet.profile`.
 
     Attributes:
@@ -56,33 +40,10 @@ class Profile:
         ratio: Latency with blocks over without, taken inside rounds; 1.02 is a tax of 2 %. None as for `latency`.
     """
 
-    model: str
-    input_size: tuple[int, ...]
-    boxes: int | None
-    device: str
-    dtype: str
-    params: int
-    macs: int
-    peak_memory: int
-    latency: Median | None
-    stages: tuple[Part, ...]
-    blocks: tuple[BlockCost, ...]
     without: Profile | None
-    ratio: Median | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures as numbers, texts, lists and dictionaries, for JSON."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["input_size"] = list(self.input_size)
-        for name in ("latency", "ratio"):
-            values[name] = None if values[name] is None else values[name]._asdict()
-        for name in ("stages", "blocks"):
-            values[name] = [dataclasses.asdict(row) for row in values[name]]
-        values["without"] = None if self.without is None else self.without.to_dict()
-        return values
 
     def __rich__(self) -> Group:
-        return tables(self)
+        return _tables(self)
 
     def __str__(self) -> str:
         return as_text(self, 100)
@@ -126,78 +87,81 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
     check_model(model)
     if rounds < 0:
         raise GcnetError(f"rounds={rounds!r} must be at least 0 (0: no timing)")
-    images = _images(model, input_size)
-    kind, boxes = type(model).__name__, None
-    if is_detector(model):
-        model = DetectorPass(model, images)
-        boxes = model.count
-    names = list(inserted(model))
-    models = {"without": _bypassed(model, names), "with": model} if names else {"with": model}
-    observed = {name: _observe(variant, images) for name, variant in models.items()}
-    timings = {}
-    if rounds and images.device.type != "meta":
-        timings = time_side_by_side(models, images, rounds=rounds, budget=budget)
-
-    def figures(name: str, **more: Any) -> Profile:
-        variant, seen = models[name], observed[name]
-        return Profile(
-            model=kind,
-            input_size=tuple(images.shape),
-            boxes=boxes,
-            device=str(images.device),
-            dtype=str(images.dtype).removeprefix("torch."),
-            params=count_parameters(variant),
-            macs=seen.macs,
-            peak_memory=seen.peak_bytes,
-            latency=timings[name].seconds if timings else None,
-            stages=parts_of(variant, seen, images),
-            **more,
-        )
-
-    return figures(
-        "with",
-        blocks=tuple(_block_cost(model, name, observed["with"]) for name in names),
-        without=figures("without", blocks=(), without=None, ratio=None) if names else None,
-        ratio=timings["with"].ratio if names and timings else None,
+    images = random_images(model, input_size)
+    counted = spec_of(model).cost(model, images)
+    costs = costs_of(
+        counted.module,
+        images,
+        named=type(model).__name__,
+        boxes=counted.boxes,
+        behind=counted.part_of,
+        rounds=rounds,
+        budget=budget,
     )
+    figures: dict[str, Any] = dict(vars(costs))
+    if costs.without is not None:
+        figures["without"] = Profile(**vars(costs.without))
+    return Profile(**figures)
 
 
-def _images(model: nn.Module, input_size: Sequence[int]) -> Tensor:
-    """Random numbers of that shape on the model's device, in its dtype and memory format."""
-    size = tuple(input_size) if isinstance(input_size, list | tuple) else ()
-    dims = next((module.weight.ndim - 2 for module in model.modules() if isinstance(module, CONVS)), 2)
-    if len(size) not in (dims + 1, dims + 2) or not all(type(n) is int and n >= 1 for n in size):
-        example = ("C", "D", "H", "W") if dims == 3 else ("C", "L") if dims == 1 else ("C", "H", "W")
-        raise GcnetError(
-            f"input_size={input_size!r} is no shape of this model's input: "
-            f"give whole numbers ({', '.join(example)}), or with the batch first ({', '.join(('B', *example))})"
-        )
-    size = size if len(size) == dims + 2 else (1, *size)
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    generator = None if like.device.type == "meta" else torch.Generator(like.device).manual_seed(0)
-    images = torch.randn(size, generator=generator, device=like.device, dtype=like.dtype)
-    if images.ndim == 4 and any(map(is_channels_last, model.parameters())):
-        images = images.contiguous(memory_format=torch.channels_last)
-    return images
+def _tables(profile: Costs) -> Group:
+    """The totals, the parts of the model, the inserted blocks."""
+    size = "x".join(str(n) for n in profile.input_size)
+    boxes = "" if profile.boxes is None else f"{profile.boxes} boxes per image, "
+    title = Text(f"{profile.model}, {size}, {boxes}{profile.dtype}, {profile.device}")
+    parts: list[Text | Table] = [title, _totals(profile)]
+    if profile.latency is not None:
+        parts.append(Text(f"latency: median of {profile.latency.count} rounds and its 95 % interval"))
+    without = {} if profile.without is None else {part.name: part for part in profile.without.stages}
+    extra = ["of it blocks", ""] if without else []
+    rows = []
+    for part in profile.stages:
+        row = [part.name, _millions(part.params), _millions(part.macs), f"{part.share:.1%}"]
+        if without:
+            plain = without.get(part.name)
+            row += [
+                _millions(part.params - (plain.params if plain else 0)),
+                _millions(part.macs - (plain.macs if plain else 0)),
+            ]
+        rows.append(row)
+    parts += [Text(), plain_table(["part", "params, M", "MACs, M", "share", *extra], rows)]
+    if profile.blocks:
+        rows = [[block.name, block.kind, _millions(block.params), _millions(block.macs)] for block in profile.blocks]
+        parts += [Text(), plain_table(["block", "kind", "params, M", "MACs, M"], rows, left=(0, 1))]
+    return Group(*parts)
 
 
-def _observe(model: nn.Module, images: Tensor) -> Observation:
-    try:
-        return observe(model, images)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise GcnetError(f"the model does not take input_size={tuple(images.shape)}: {first}") from error
+def _totals(profile: Costs) -> Table:
+    columns = ["", "params, M", "MACs, M", "peak memory, MB", "latency, ms"]
+    if profile.without is None:
+        return plain_table(columns, [["model", *_figures(profile)]])
+    plain = profile.without
+    memory = (profile.peak_memory - plain.peak_memory) / 2**20
+    added = [_millions(profile.params - plain.params), _millions(profile.macs - plain.macs), f"{memory:.1f}"]
+    share = [f"{profile.params / max(plain.params, 1) - 1:+.2%}", f"{profile.macs / max(plain.macs, 1) - 1:+.2%}"]
+    share += [f"{profile.peak_memory / max(plain.peak_memory, 1) - 1:+.2%}"]
+    rows = [["without blocks", *_figures(plain)], ["with blocks", *_figures(profile)]]
+    rows += [["added", *added, ""], ["added, %", *share, _tax(profile.ratio)]]
+    return plain_table(columns, rows)
 
 
-def _bypassed(model: nn.Module, names: Sequence[str]) -> nn.Module:
-    """A copy with nothing in the place of the blocks."""
-    plain = copy.deepcopy(model)
-    for name in names:
-        plain.set_submodule(name, nn.Identity())
-    return plain
+def _figures(profile: Costs) -> list[str]:
+    latency = profile.latency
+    time = "-" if latency is None else _interval(latency, 1e3, ".1f")
+    return [_millions(profile.params), _millions(profile.macs), f"{profile.peak_memory / 2**20:.1f}", time]
 
 
-def _block_cost(model: nn.Module, name: str, seen: Observation) -> BlockCost:
-    block = model.get_submodule(name)
-    macs = sum(macs for where, macs in seen.events if within(where, name))
-    return BlockCost(name, type(block).__name__, count_parameters(block), macs)
+def _tax(ratio: Median | None) -> str:
+    if ratio is None:
+        return "-"
+    value, low, high = (bound - 1 for bound in ratio[:3])
+    return f"{value:+.1%} ({low:+.1%} to {high:+.1%})"
+
+
+def _interval(value: Median, factor: float, form: str) -> str:
+    median, low, high = (format(bound * factor, form) for bound in value[:3])
+    return f"{median} ({low} to {high})"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.3f}"

@@ -1,8 +1,13 @@
-"""What rich shows on a terminal, as text."""
+"""What rich shows on a terminal, and the same as text."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 
 def as_text(figures: Any, width: int) -> str:
@@ -11,3 +16,34 @@ def as_text(figures: Any, width: int) -> str:
     with console.capture() as capture:
         console.print(figures)
     return capture.get()
+
+
+def plain_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), wrap: bool = False
+) -> Table:
+    """A table without lines; cells are text whatever they hold, since a module's name is no markup.
+
+    Args:
+        columns: the headings.
+        rows: the cells.
+        left: numbers of the columns that stand at the left; the others stand at the right.
+        wrap: whether all columns but the first may be broken where the terminal is narrow.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index in left else "right", no_wrap=index == 0 or not wrap)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def class_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """A row for each class with its figures; where there is nothing to measure a dash."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(title=title)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for row in rows:
+        cells = (row.get(name) for name in columns)
+        table.add_row(*(Text("-" if c is None else f"{c:.3f}" if isinstance(c, float) else str(c)) for c in cells))
+    return table

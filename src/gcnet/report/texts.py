@@ -1,10 +1,15 @@
-"""Numbers as the tables of a report show them."""
+"""Numbers as the tables of a report show them, and tables as CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from gcnet.analysis.comparison import points
-from gcnet.analysis.cost import Timing
 from gcnet.analysis.intervals import Mean
+from gcnet.surgery.timing import Timing
 
 
 def percent(mean: Mean) -> str:
@@ -47,3 +52,12 @@ def cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of dicts as CSV; the columns are those of all rows, in the order of their first appearance."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

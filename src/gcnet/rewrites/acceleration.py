@@ -1,6 +1,8 @@
 """`accelerate`: a model that holds blocks of timm, torchvision or mmcv in, the same model on our blocks out."""
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -9,7 +11,7 @@ from gcnet.errors import RewriteError, some
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
 from gcnet.surgery.foreign import CONVERTERS, CannotConvertError, convert, is_foreign
-from gcnet.surgery.places import HOOKS, parameter_holders
+from gcnet.surgery.places import HOOKS, exchange, parameter_holders
 
 
 def accelerate(model: nn.Module) -> nn.Module:
@@ -62,17 +64,17 @@ def accelerate(model: nn.Module) -> nn.Module:
             kept[name] = f"{type(block).__name__}: {reason}"
             continue
         _refuse_hooks(name, block)
-        record.carry(block, ours[block])
     replaced = [name for name, block in found.items() if block in ours]
     if not replaced:
         return _unchanged(result, kept)
-    for name in replaced:
-        if name:
-            result.set_submodule(name, ours[found[name]])
-        else:
-            result = ours[found[name]]
+    result = exchange(result, {name: ours[found[name]] for name in replaced})
     record.add_rewrite(result, {"rewrite": "accelerate", "replaced": replaced, "kept": kept})
     return result
+
+
+def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    """Do an `accelerate` on record again: which blocks are foreign does not depend on their weights."""
+    return accelerate(model)
 
 
 def _refuse_hooks(name: str, block: nn.Module) -> None:

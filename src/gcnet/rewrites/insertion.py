@@ -1,7 +1,8 @@
 """`insert`: a model in, the same model with context blocks out, its outputs unchanged at the first step."""
 
 import copy
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,7 @@ from gcnet.surgery import families, record
 from gcnet.surgery.eager import check_model
 from gcnet.surgery.globs import match_modules
 from gcnet.surgery.places import Place, attach, is_called, output_of
-from gcnet.surgery.probe import is_channels_last, probe
-from gcnet.surgery.units import with_slots
+from gcnet.surgery.probe import example_input, is_channels_last, probe
 
 BuildBlock = Callable[[int], nn.Module]
 POSITIONS = ("after_1x1", "after_add", *families.INNER)
@@ -47,7 +47,8 @@ def insert(
         at: Instead of stages: globs over module names (`*` inside one dotted segment, `**` across any); the block goes
             on each matched module's output.
         where: Which units of each stage: "all", "last", "before_last" (on the input of the stage's last unit) or
-            indices. None: the block's own default ("all"; for the quadratic blocks "before_last").
+            indices, also as text ("-1", "0,2"). None: the block's own default ("all"; for the quadratic blocks
+            "before_last").
         position: "after_1x1" (end of the residual branch, after its last norm and layer scale, before drop-path and
             addition) or "after_add" (on the sum; before the unit's last activation in ResNet, ByobNet and RegNet, on
             the unit's output elsewhere). None: "after_1x1". With `where="before_last"` both are the same place. In the
@@ -72,6 +73,7 @@ def insert(
     """
     check_model(model)
     build, default_stages, default_where = _builder(block, block_options)
+    where = _from_text(where)
     if at is not None:
         for name, value in (("stages", stages), ("where", where), ("position", position)):
             if value is not None:
@@ -92,7 +94,11 @@ def insert(
                 f"{'' if where else f', the default of {block!r},'} between two; give where='all', 'last' or indices"
             )
         places = _places_in_stages(found, chosen, units, position or "after_1x1")
-    result = with_slots(result, [place.host for place in places if place.side == "slot"])
+    slots = [place.host for place in places if place.side == "slot"]
+    if slots:
+        from gcnet.surgery.units import with_slots  # here, since it imports torchvision
+
+        result = with_slots(result, slots)
     for place in places:
         assert place.channels is not None
         attach(result, place, _like(result, place, build(place.channels)))
@@ -109,6 +115,13 @@ def insert(
         },
     )
     return result
+
+
+def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    """Do an `insert` on record again; one whose block was a callable cannot be, since the record does not hold it."""
+    places = {key: rewrite.get(key) for key in ("stages", "at", "where", "position")}
+    example = example_input(model) if places["at"] is not None and record.architecture(model) is not None else None
+    return insert(model, rewrite["block"], example=example, **places, **rewrite.get("options", {}))
 
 
 def inserted(model: nn.Module) -> dict[str, nn.Module]:
@@ -164,6 +177,14 @@ def _places_in_stages(found: families.Stages, stages: tuple[str, ...], where: An
 
 def _described(found: families.Stages) -> str:
     return ", ".join(f"{stage} ({len(units)} units from {units[0].name})" for stage, units in found.items())
+
+
+def _from_text(where: Any) -> Any:
+    """The indices in a text such as "-1" or "0,2", as command lines and files of settings have them."""
+    if not isinstance(where, str) or not re.fullmatch(r"\s*-?\d+\s*(,\s*-?\d+\s*)*,?", where):
+        return where
+    numbers = [int(text) for text in where.split(",") if text]
+    return numbers if "," in where else numbers[0]
 
 
 def _indices(where: Any, stage: str, count: int) -> list[int]:
@@ -228,8 +249,8 @@ def _with_own_channels(model: nn.Module, place: Place) -> Place:
     return place
 
 
-def _like(model: nn.Module, place: Place, block: nn.Module) -> nn.Module:
-    """The block in the dtype, memory format and mode of its host, on its device, marked as inserted."""
+def _like(model: nn.Module, place: Place, block: Any) -> nn.Module:
+    """The block in the dtype, memory format and mode of its host, on its device."""
     if not isinstance(block, nn.Module):
         raise GcnetTypeError(f"block returned a {type(block).__name__}; expected a torch.nn.Module")
     host = model.get_submodule(place.host)
@@ -239,6 +260,4 @@ def _like(model: nn.Module, place: Place, block: nn.Module) -> nn.Module:
         block = block.to(device=like.device, dtype=like.dtype)
     if any(map(is_channels_last, parameters)):
         block = block.to(memory_format=torch.channels_last)
-    block.train(host.training)
-    block.gcnet_side = place.side  # type: ignore[assignment]
-    return block
+    return block.train(host.training)

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from gcnet.analysis.comparison import Comparison
 from gcnet.recipes.comparison import compare
 from gcnet.report.comparison import comparison_figures, comparison_section, facts
-from gcnet.report.packages import require_report
-from gcnet.report.page import Section, write_page
+from gcnet.report.page import Section, require_report, write_page
 from gcnet.scenes.conclusions import conclusions, meaning
 from gcnet.scenes.gallery import scene_gallery
 from gcnet.tasks.settings import Settings

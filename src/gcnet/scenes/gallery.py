@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from gcnet.analysis.comparison import Comparison
 from gcnet.checkpoints import load_checkpoint
-from gcnet.data.source import open_scenes
 from gcnet.report.page import Gallery, Panel
 from gcnet.scenes.draw import CELL, IGNORED
+from gcnet.scenes.source import open_scenes
 
 ZOOM = 6
 ASKED, RIGHT, WRONG = "#ffffff", "#4aa8ff", "#ff9d42"  # on black pictures, told apart by the colour-blind too
@@ -22,7 +22,7 @@ ASKED, RIGHT, WRONG = "#ffffff", "#4aa8ff", "#ff9d42"  # on black pictures, told
 
 def scene_gallery(comparison: Comparison, *, count: int) -> Gallery:
     """The first `count` test scenes, whichever they are, with the marks of every variant's first finished seed."""
-    dataset = open_scenes(comparison.settings.data, ("test",)).datasets["test"]
+    dataset = open_scenes(comparison.settings.data.path, ("test",)).datasets["test"]
     images, labels, *_ = (torch.stack(parts) for parts in zip(*(dataset[i] for i in range(count)), strict=True))
     marks = {}
     for row in comparison.rows:

@@ -9,9 +9,17 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from gcnet.tasks.step import Metrics, Setup, Task
+from gcnet.tasks.metrics import Metrics
+from gcnet.tasks.step import Setup, Task
 
 IGNORED = -1  # the label of the cue's own cell
+
+
+def plain_loss(outputs: tuple[Tensor, Tensor], batch: Any) -> Tensor:
+    """Of the two decisions for each cell."""
+    marks, items = outputs
+    _, labels, cells, *_ = batch
+    return F.cross_entropy(marks.float(), labels, ignore_index=IGNORED) + F.cross_entropy(items.float(), cells)
 
 
 class SceneMetrics(Metrics):
@@ -24,12 +32,12 @@ class SceneMetrics(Metrics):
         self.mean_loss = MeanMetric()
         self.seen = False
 
-    def update(self, outputs: tuple[Tensor, Tensor], batch: Any, loss: Tensor) -> None:
+    def update(self, outputs: tuple[Tensor, Tensor], batch: Any, loss: Tensor | None = None) -> None:
         marks, items = outputs
-        images, labels, cells, _ = batch
+        images, labels, cells, *_ = batch
         self.confusion.update(marks, labels)
         self.items.update((items.argmax(1) == cells).float())
-        self.mean_loss.update(loss, weight=len(images))
+        self.mean_loss.update(plain_loss(outputs, batch) if loss is None else loss, weight=len(images))
         self.seen = True
 
     def compute(self) -> dict[str, Any]:
@@ -50,16 +58,12 @@ class SceneMetrics(Metrics):
 
 
 class SceneTask(Task):
-    """The two decisions per cell of `gcnet.scenes.net.SceneNet`; a batch is (images, labels, cells, indices)."""
+    """The two decisions for each cell of `gcnet.scenes.net.SceneNet`; a batch is `gcnet.scenes.source.SceneBatch`."""
+
+    plain_loss = staticmethod(plain_loss)
 
     def __init__(self, model: nn.Module, setup: Setup) -> None:
         super().__init__(model, SceneMetrics(), setup)
 
-    @staticmethod
-    def plain_loss(outputs: tuple[Tensor, Tensor], batch: Any) -> Tensor:
-        marks, items = outputs
-        _, labels, cells, _ = batch
-        return F.cross_entropy(marks.float(), labels, ignore_index=IGNORED) + F.cross_entropy(items.float(), cells)
-
-    def indices(self, batch: Any) -> Tensor:
-        return batch[3]
+    def loss(self, outputs: tuple[Tensor, Tensor], batch: Any) -> Tensor:
+        return plain_loss(outputs, batch)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from gcnet.errors import RewriteError
+from gcnet.surgery import record
 
 _HOOK_ID = 1 << 48
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -89,6 +90,7 @@ def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
         if isinstance(host, nn.Sequential | nn.ModuleDict | nn.ModuleList):
             raise RewriteError(f"{place.host!r} is a {type(host).__name__}; no block can be put before it")
         _hooks(host, "input")[_HOOK_ID] = pass_input_through
+    vars(block)["gcnet_side"] = place.side  # what `detach` and `inserted` go by
     host.add_module(place.child, block)
 
 
@@ -105,6 +107,16 @@ def detach(model: nn.Module, name: str) -> None:
     else:
         _hooks(host, side).pop(_HOOK_ID)
         delattr(host, child)
+
+
+def exchange(model: nn.Module, new: Mapping[str, nn.Module]) -> nn.Module:
+    """The model with other modules at these names; they take over what gcnet noted on the old ones."""
+    for name, module in new.items():
+        record.carry(model.get_submodule(name), module)
+        if not name:
+            return module
+        model.set_submodule(name, module)
+    return model
 
 
 def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:

@@ -91,6 +91,14 @@ def example_arguments(model: nn.Module, example: Any = None) -> tuple[Any, ...]:
     return example if isinstance(example, tuple) else (example,)
 
 
+def example_input(model: nn.Module) -> Tensor:
+    """One image of zeros of the size that a model of `create_model` expects, on its device."""
+    parameter = next(model.parameters())
+    described = preprocessing(model)
+    shape = (1, 3, *described.get("size", (128, 128))) if described else (1, 1, 48, 48)  # detectors: any size
+    return torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
+
+
 def is_channels_last(t: Tensor) -> bool:
     """Whether a tensor of four dimensions lies in memory with the channels last, and in no other way."""
     return t.ndim == 4 and t.is_contiguous(memory_format=torch.channels_last) and not t.is_contiguous()

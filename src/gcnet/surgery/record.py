@@ -10,15 +10,26 @@ from typing import Any
 from torch import nn
 
 Record = dict[str, Any]
+SCHEMA = 2  # of `architecture`; 1 had no task, and a detector's options beside its name
 
 
 def architecture(model: nn.Module) -> Record | None:
-    """The arguments of `create_model` that built this model, or None for a model that came from elsewhere."""
+    """What `create_model` was asked for: schema, task, name, num_classes, options; None for a model from elsewhere."""
     return getattr(model, "gcnet_architecture", None)
 
 
-def set_architecture(model: nn.Module, name: str, num_classes: int, options: Record | None = None) -> None:
-    model.gcnet_architecture = {"name": name, "num_classes": num_classes, "options": dict(options or {})}  # type: ignore[assignment]
+def set_architecture(model: nn.Module, task: str, name: str, num_classes: int, options: Record | None = None) -> None:
+    """Note what builds this model again: `create_model(name, num_classes=num_classes, **options)`.
+
+    Args:
+        model: the one that was built.
+        task: what it is trained for, such as "classify", "detect", "instances", "scenes".
+        name: a name of `create_model`.
+        num_classes: outputs of the head, without the background.
+        options: those of the name that are not its defaults, as JSON can hold them.
+    """
+    built = {"schema": SCHEMA, "task": task, "name": name, "num_classes": num_classes, "options": dict(options or {})}
+    vars(model)["gcnet_architecture"] = built
 
 
 def rewrites(model: nn.Module) -> list[Record]:
@@ -26,8 +37,13 @@ def rewrites(model: nn.Module) -> list[Record]:
     return list(getattr(model, "gcnet_rewrites", []))
 
 
+def has(model: nn.Module, rewrite: str) -> bool:
+    """Whether a rewrite of that name was applied to this model."""
+    return any(known["rewrite"] == rewrite for known in rewrites(model))
+
+
 def add_rewrite(model: nn.Module, record: Record) -> None:
-    model.gcnet_rewrites = [*rewrites(model), record]  # type: ignore[assignment]
+    vars(model)["gcnet_rewrites"] = [*rewrites(model), record]
 
 
 def preprocessing(model: nn.Module) -> Record | None:
@@ -36,7 +52,7 @@ def preprocessing(model: nn.Module) -> Record | None:
 
 
 def set_preprocessing(model: nn.Module, value: Record) -> None:
-    model.gcnet_preprocessing = dict(value)  # type: ignore[assignment]
+    vars(model)["gcnet_preprocessing"] = dict(value)
 
 
 def classes(model: nn.Module) -> list[str] | None:
@@ -45,11 +61,11 @@ def classes(model: nn.Module) -> list[str] | None:
 
 
 def set_classes(model: nn.Module, names: list[str]) -> None:
-    model.gcnet_classes = list(names)  # type: ignore[assignment]
+    vars(model)["gcnet_classes"] = list(names)
 
 
 def carry(old: nn.Module, new: nn.Module) -> None:
-    """What gcnet noted on the block: its place if `insert` put it there, the model's record if it is the root."""
+    """What is noted on a block: its place if `insert` put it there, the model's record if the block is the model."""
     for key, value in vars(old).items():
         if key.startswith("gcnet_"):
             setattr(new, key, value)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2
@@ -12,27 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from gcnet.rewrites import inserted
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optimisation:
-    """How weights are updated.
-
-    `lr` is the highest learning rate; the inserted blocks get `lr * block_lr`. `warmup_epochs` rises linearly to it
-    before cosine, steps and constant, over half of all steps at most; `warmup_steps`, if not 0, takes its place.
-    one_cycle has a rise of its own (30 % of the steps). "steps" divides lr by 10 after 8/12 and again after 11/12 of
-    all steps, which are the published 1x (12 epochs: after 8 and 11) and 2x (24: after 16 and 22).
-    `clip_norm` bounds the 2-norm of all gradients together, 0 turns that off.
-    """
-
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    block_lr: float = 1.0
-    schedule: Literal["cosine", "one_cycle", "steps", "constant"] = "cosine"
-    warmup_epochs: float = 1.0
-    warmup_steps: int = 0
-    clip_norm: float = 1.0
+from gcnet.tasks.parts import Optimisation
 
 
 def parameter_groups(model: nn.Module, optimisation: Optimisation) -> list[dict[str, Any]]:

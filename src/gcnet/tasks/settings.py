@@ -1,175 +1,173 @@
-"""Every setting of one training run, in one frozen dataclass."""
+"""Every setting of one training run: frozen parts in one frozen record, called with flat names or with parts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, InitVar, asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any
 
-from gcnet.errors import SettingsError
-
-DETECTION = ("detect", "segment")
-COUNTS = {"epochs": 1, "batch_size": 1, "accumulate": 1, "devices": 1, "nodes": 1} | dict.fromkeys(
-    ("workers", "seed", "warmup_steps", "save_every"), 0
+from gcnet.errors import SettingsError, UsageError
+from gcnet.tasks.parts import (
+    BlockSettings,
+    DataSettings,
+    ModelSettings,
+    Optimisation,
+    Part,
+    RunSettings,
+    TaskSettings,
+    idle,
+    named,
 )
-# What only one kind of task has, with the value that says nothing.
-CLASSIFIER_ONLY: dict[str, Any] = {"label_smoothing": 0.0, "mixup": 0.0, "cache": False}
-DETECTOR_ONLY: dict[str, Any] = {
-    "deform": None,
-    "detector_options": {},
-    "scales": None,
-    "photometric": False,
-    "strict": False,
-}
+from gcnet.tasks.settings_v1 import upgraded
+from gcnet.tasks.spec import TaskSpec
+from gcnet.tasks.table import TASKS, spec
+
+FORMAT = 2  # of settings.json; the first one was flat and has no number
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False)
 class Settings:
     """All that decides one run; saved as `settings.json` in the run's folder.
 
-    `detection_settings` has the defaults for the tasks detect and segment.
+    Called with flat names, each of which belongs to one part, or with whole parts: `Settings(data="pictures", lr=0.1)`
+    is `Settings(data=DataSettings(path="pictures"), optimisation=Optimisation(lr=0.1))`. Three names are those of a
+    part and of its first field, `data` (path), `model` (name) and `block` (name); others that differ are
+    `detector_options` (model.options), `block_options` (block.options) and `name` (run.name). `dataclasses.replace`
+    takes flat names, too.
 
     Args:
-        data: a folder or CSV file of images; for detect and segment a folder that `gcnet.data.load_detection` reads;
-            for scenes "cue", "dial-1", "dial-2", "dial-3", "mirror" or "twice" (`gcnet.scenes.draw`), of clothes
-            "cue/fashion" and so on.
-        weights: None, "imagenet" or a file, as in `gcnet.create_model`.
-        stages, at, where, position, block_options: as in `gcnet.insert`.
-        deform: stages whose 3x3 convolutions become deformable, as in `gcnet.deform`; detectors only.
-        detector_options: further arguments of `gcnet.models.detection.create_detector`, such as norm, frozen_stages.
-        image_size: side of the square input in pixels; None for the size that the model was published with. Of a
-            detector the short side (None: 800); the long side is at most 5/3 of it.
-        scales: short sides of which a training image of a detector gets one at random; None for `image_size` alone.
-        photometric: change colours at random; detectors only.
-        strict: refuse faulty annotations instead of leaving them out; detectors only.
-        accumulate: batches whose gradients are added up for one step.
-        optimizer, lr, weight_decay, schedule, warmup_epochs, warmup_steps, clip_norm, block_lr: see
-            `gcnet.tasks.Optimisation`.
-        ema: decay of an exponential moving average of the weights, which is then validated and kept; None for none.
-        mixup: alpha of mixup; 0 turns it off.
-        seed: decides initialisation, data order and augmentation; the same for every block.
-        devices: processes of a machine that train together, one per GPU where there are GPUs.
-        nodes: machines that train together; torchrun or SLURM starts a process for each device of each.
-        save_every: steps between further writings of the last checkpoint, for epochs that take hours; 0 for none.
-        workers: processes that read images; the result does not depend on it.
-        cache: keep decoded images in memory.
-        name, runs: the run is the folder `runs/name`.
+        task: "classify", "detect", "instances" or "scenes".
+        data, model, block, optimisation, run: see the parts in `gcnet.tasks.parts`. What is not given has the task's
+            default, else the part's.
+        own: what only this task has, such as `label_smoothing` or `scales`.
+        base: settings that hold where nothing is given.
 
     Raises:
-        SettingsError: a value that is not allowed, by name.
+        SettingsError: a value that is not allowed, a name that is none or that does nothing for the task.
     """
 
-    data: str
-    task: Literal["classify", "detect", "segment", "scenes"] = "classify"
-    model: str = "resnet50"
-    weights: str | None = None
-    block: str | None = None
-    stages: tuple[str, ...] | None = None
-    at: str | None = None
-    where: str | None = None
-    position: str | None = None
-    block_options: Mapping[str, Any] = field(default_factory=dict)
-    deform: tuple[str, ...] | None = None
-    detector_options: Mapping[str, Any] = field(default_factory=dict)
+    task: str
+    data: DataSettings
+    model: ModelSettings
+    block: BlockSettings
+    optimisation: Optimisation
+    own: TaskSettings
+    run: RunSettings
+    # `dataclasses.replace` passes on what it reads under this name: what is given beside it changes these settings.
+    base: InitVar[Settings | None] = property(lambda self: self)  # type: ignore[assignment] # noqa: RUF009
 
-    epochs: int = 30
-    batch_size: int = 32
-    image_size: int | None = None
-    scales: tuple[int, ...] | None = None
-    photometric: bool = False
-    strict: bool = False
-    accumulate: int = 1
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    schedule: Literal["cosine", "one_cycle", "steps", "constant"] = "cosine"
-    warmup_epochs: float = 1.0
-    warmup_steps: int = 0
-    label_smoothing: float = 0.1
-    clip_norm: float = 1.0
-    block_lr: float = 1.0
-    ema: float | None = None
-    mixup: float = 0.0
-
-    seed: int = 0
-    devices: int = 1
-    nodes: int = 1
-    save_every: int = 0
-    workers: int = 0
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    channels_last: bool = True
-    cache: bool = False
-    name: str = "run"
-    runs: Path = Path("runs")
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for name in ("task", "optimizer", "schedule", "precision"):
-            allowed = get_args(hints[name])
-            if getattr(self, name) not in allowed:
-                raise SettingsError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(map(repr, allowed))}")
-        for name, lowest in COUNTS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-                raise SettingsError(f"{name}={value!r}: allowed are whole numbers from {lowest}")
-        if self.image_size is not None and (not isinstance(self.image_size, int) or self.image_size < 8):
-            raise SettingsError(f"image_size={self.image_size!r}: allowed are whole numbers of pixels from 8, or None")
-        for name in ("weight_decay", "warmup_epochs", "clip_norm", "block_lr", "mixup"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise SettingsError(f"{name}={getattr(self, name)!r}: allowed are numbers from 0")
-        if not 0 < self.lr < float("inf"):
-            raise SettingsError(f"lr={self.lr!r}: allowed are numbers above 0")
-        if not 0 <= self.label_smoothing < 1:
-            raise SettingsError(f"label_smoothing={self.label_smoothing!r}: allowed are numbers from 0 to below 1")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise SettingsError(f"ema={self.ema!r}: allowed are numbers between 0 and 1, such as 0.999, or None")
-        if not self.name or Path(self.name).is_absolute() or ".." in Path(self.name).parts:
-            raise SettingsError(f"name={self.name!r}: allowed are names of folders inside runs={str(self.runs)!r}")
-        object.__setattr__(self, "runs", Path(self.runs))
-        object.__setattr__(self, "data", str(self.data))
-        for name in ("stages", "deform", "scales"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.scales is not None and not all(type(size) is int and size >= 8 for size in self.scales or ("none",)):
-            raise SettingsError(f"scales={self.scales!r}: allowed are whole numbers of pixels from 8, or None")
-        foreign = CLASSIFIER_ONLY if self.detects else DETECTOR_ONLY
-        for name in foreign:
-            if getattr(self, name) != foreign[name]:
-                raise SettingsError(f"{name}={getattr(self, name)!r} does nothing for task={self.task!r}; leave it out")
-
-    @property
-    def detects(self) -> bool:
-        """Whether this is detection or segmentation."""
-        return self.task in DETECTION
+    def __init__(self, *, base: Settings | None = None, **given: Any) -> None:
+        task = given.pop("task", "classify" if base is None else base.task)
+        known = spec(task)
+        if base is None:
+            given = known.derive(given)
+        types, names = _types(known), flat_fields(known)
+        wholes: dict[str, Part] = {} if base is None else {part: getattr(base, part) for part in types}
+        values: dict[str, dict[str, Any]] = {part: {} for part in types}
+        for name, value in given.items():
+            if isinstance(value, Part) and name in types:
+                wholes[name] = value
+            elif name in names:
+                part, one = names[name]
+                values[part][one.name] = value
+            else:
+                raise _refusal(name, value, task)
+        object.__setattr__(self, "task", task)
+        for part, kind in types.items():
+            object.__setattr__(self, part, _made(part, kind, wholes.get(part), values[part], known))
+        self.own.check(task, self.data, self.model)
 
     @property
     def folder(self) -> Path:
-        return self.runs / self.name
+        """Of the run."""
+        return self.run.runs / self.run.name
 
 
-# These do not change what is computed, so a resumed run may have others.
-FREE = ("name", "runs", "workers", "cache", "save_every")
+def flat_fields(known: TaskSpec) -> dict[str, tuple[str, Field[Any]]]:
+    """Every setting of a task by its flat name: its part, and the field with default, help text and panel."""
+    return {name: (part, one) for part, kind in _types(known).items() for name, one in named(kind)}
+
+
+def all_fields() -> dict[str, Field[Any]]:
+    """The settings of all tasks by their flat names, each with default, help text and panel."""
+    return {name: one for task in TASKS for name, (_, one) in flat_fields(spec(task)).items()}
+
+
+def flat(settings: Settings) -> dict[str, Any]:
+    """Every setting by its flat name; `task` first."""
+    parts = flat_fields(spec(settings.task))
+    return {"task": settings.task} | {
+        name: getattr(getattr(settings, part), one.name) for name, (part, one) in parts.items()
+    }
+
+
+def _types(known: TaskSpec) -> dict[str, type[Part]]:
+    return {
+        "data": DataSettings,
+        "model": ModelSettings,
+        "block": BlockSettings,
+        "optimisation": Optimisation,
+        "own": known.settings,
+        "run": RunSettings,
+    }
+
+
+def _made(part: str, kind: type[Part], whole: Part | None, values: Mapping[str, Any], known: TaskSpec) -> Part:
+    if part == "own" and type(whole) is not kind and whole == type(whole)():
+        whole = None  # what another task has and was not set
+    if whole is None:
+        defaults = {one.name: known.defaults[name] for name, one in named(kind) if name in known.defaults}
+        missing = [
+            name
+            for name, one in named(kind)
+            if one.name not in values and one.default is MISSING and one.default_factory is MISSING
+        ]
+        if missing:
+            raise SettingsError(f"{missing[0]} is not given, and has no default")
+        return kind(**{**defaults, **values})
+    if type(whole) is not kind:
+        raise SettingsError(f"{part}={whole!r} does not go with task={known.name!r}, whose {part} is {kind.__name__}")
+    return replace(whole, **values) if values else whole
+
+
+def _refusal(name: str, value: Any, task: str) -> SettingsError:
+    if any(name in flat_fields(spec(other)) for other in TASKS):
+        return idle(name, value, task)
+    takers = [other for other in TASKS if name in spec(other).shorthands]
+    if takers:
+        return UsageError(f"{name}={value!r} goes with --task {' or '.join(takers)}")
+    known = ", ".join(flat_fields(spec(task)))
+    return SettingsError(f"{name}={value!r}: there is no such setting; those of task={task!r} are {known}")
 
 
 def to_json(settings: Settings) -> str:
     """The settings as JSON text."""
-    values = asdict(settings) | {"runs": str(settings.runs)}
-    return json.dumps(values, indent=2) + "\n"
+    return json.dumps({"format": FORMAT, **asdict(settings)}, indent=2, default=str) + "\n"
 
 
 def from_json(path: Path) -> Settings:
-    """The settings in a run's `settings.json`."""
+    """The settings in a run's `settings.json`, also of a run of version one."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Settings(**values)
-    except (TypeError, ValueError) as error:
+        if "format" not in values:
+            return Settings(**upgraded(values))
+        if values.pop("format") != FORMAT:
+            raise SettingsError(f"its format is not {FORMAT}: another version of gcnet wrote it")
+        parts = _types(spec(values["task"]))
+        given: dict[str, Any] = {name: kind(**values.pop(name)) for name, kind in parts.items()}
+        return Settings(**given, **values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"{path} does not hold the settings of a run ({error})") from error
 
 
 def changed(old: Settings, new: Settings) -> list[str]:
     """The settings that differ, each as "name: old -> new", apart from those that do not change what is computed."""
-    before, after = json.loads(to_json(old)), json.loads(to_json(new))
-    names = [field.name for field in fields(Settings) if field.name not in FREE]
-    return [f"{name}: {before[name]} -> {after[name]}" for name in names if before[name] != after[name]]
+    before, after = (json.loads(json.dumps(flat(settings), default=str)) for settings in (old, new))
+    free = {name for name, (_, one) in flat_fields(spec(new.task)).items() if one.metadata["free"]}
+    return [
+        f"{name}: {before.get(name)} -> {after.get(name)}"
+        for name in {**before, **after}
+        if name not in free and before.get(name) != after.get(name)
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,21 +12,8 @@ from torch import Tensor, nn
 
 from gcnet.data.seeds import derive
 from gcnet.errors import NonFiniteError
+from gcnet.tasks.metrics import Metrics
 from gcnet.tasks.optimiser import Optimisation, build_optimiser
-
-
-class Metrics(nn.Module):
-    """Figures gathered over batches: `update`, then `compute` and `reset`."""
-
-    @abstractmethod
-    def update(self, outputs: Any, batch: Any, loss: Tensor) -> None: ...
-
-    @abstractmethod
-    def compute(self) -> dict[str, Any]:
-        """The figures; empty if no example was seen."""
-
-    @abstractmethod
-    def reset(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +30,7 @@ class Setup:
 
 
 class Task(lightning.LightningModule):
-    """A model in training.
+    """A model in training. A batch has its images first, and `indices` and `errors`.
 
     Every step draws its random numbers (dropout, mixup) from (seed, epoch, batch, process) alone, so that a resumed
     run continues exactly and two models see the same draws.
@@ -66,22 +52,13 @@ class Task(lightning.LightningModule):
         self.skipped: dict[str, str] = {}
         self._indices: list[int] = []
 
-    @staticmethod
-    @abstractmethod
-    def plain_loss(outputs: Any, batch: Any) -> Tensor:
-        """The loss that validation and test report."""
-
     def loss(self, outputs: Any, batch: Any) -> Tensor:
-        """The loss that training lowers; label smoothing belongs here."""
-        return self.plain_loss(outputs, batch)
+        """The loss that training lowers, of a model that does not compute its own; label smoothing belongs here."""
+        raise NotImplementedError
 
     def batch_loss(self, batch: Any) -> Tensor:
         """The loss of a prepared training batch."""
         return self.loss(self(batch[0]), batch)
-
-    @abstractmethod
-    def indices(self, batch: Any) -> Tensor:
-        """Which examples the batch holds."""
 
     def prepare(self, batch: Any) -> Any:
         """What is done to a training batch after it was read; mixup."""
@@ -95,13 +72,14 @@ class Task(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         self.note_errors(batch)
-        wanted = self.trainer.train_dataloader.batch_size or self.fewest_images  # type: ignore[union-attr]
+        loader: Any = self.trainer.train_dataloader
+        wanted = loader.batch_size or self.fewest_images
         if len(batch[0]) < min(self.fewest_images, wanted):
             if self.trainer.world_size == 1:
                 return None
             # every process has to take part in the gradients' exchange
             return sum((p.sum() for p in self.model.parameters()), torch.zeros((), device=self.device)) * 0.0
-        self._indices = self.indices(batch).tolist()
+        self._indices = batch.indices.tolist()
         loss = self.batch_loss(self.prepare(batch))
         if not torch.isfinite(loss):
             raise self._not_finite("loss", loss.item())
@@ -122,8 +100,7 @@ class Task(lightning.LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.note_errors(batch)
         if len(batch[0]):
-            outputs = self(batch[0])
-            self.metrics.update(outputs, batch, self.plain_loss(outputs, batch))
+            self.metrics.update(self(batch[0]), batch)
 
     def on_validation_epoch_end(self) -> None:
         for name, value in self.metrics.compute().items():
@@ -140,6 +117,9 @@ class Task(lightning.LightningModule):
 
     def note_errors(self, batch: Any) -> None:
         """Remember the unreadable images of a batch by path and reason; `RunFiles` keeps them with the run."""
+        names = self.common.names["train" if self.training else "val"]
+        for index, reason in batch.errors:
+            self.skipped.setdefault(str(names[index]), reason)
 
     def _not_finite(self, what: str, value: float) -> NonFiniteError:
         files = [self.common.names["train"][index] for index in self._indices]

@@ -50,9 +50,7 @@ class Attention:
         query = self.query[images]
         B = len(query)
 
-        def part(t: Tensor | None, *shape: int) -> Tensor | None:
-            if t is None:
-                return None
+        def part(t: Tensor, *shape: int) -> Tensor:
             own = t if t.ndim < len(shape) + 3 or len(t) == 1 else t[images]
             return precise(own).expand(B, W, H, *shape).reshape(-1, *shape)
 
@@ -60,10 +58,10 @@ class Attention:
             query_NPD=precise(query).flatten(0, 2),
             key_NQD=precise(self.key[images]).flatten(0, 2),
             form=self.form,
-            scale=self.scale if isinstance(self.scale, float) else part(self.scale, 1, 1),  # type: ignore[arg-type]
-            bias_NPQ=part(self.bias, P, Q),
-            mask_NPQ=part(self.mask, P, Q),
-            unary_NQ=part(self.unary, Q),
+            scale=part(self.scale, 1, 1) if isinstance(self.scale, Tensor) else self.scale,
+            bias_NPQ=None if self.bias is None else part(self.bias, P, Q),
+            mask_NPQ=None if self.mask is None else part(self.mask, P, Q),
+            unary_NQ=None if self.unary is None else part(self.unary, Q),
         )
 
 

@@ -5,7 +5,7 @@
 | NonLocal (four forms), DisentangledNonLocal | theta and phi, or query, key and the unary map |
 | ContextBlock (gc, snl, se, context) | one map for all positions |
 | timm NonLocalAttn, GlobalContext, SE; mmcv ContextBlock, NonLocal; torchvision SE | as ours, after conversion |
-| torch MultiheadAttention, timm Attention and WindowAttention, torchvision's Swin | see `attention_foreign.py` |
+| torch MultiheadAttention, timm Attention and WindowAttention, torchvision's Swin | see `transformers.py` |
 """
 
 from __future__ import annotations

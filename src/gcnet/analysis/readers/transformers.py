@@ -75,7 +75,7 @@ def read_timm_window(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
         q_BWHPD,
         k_BWHQD,
         scale=module.scale,
-        bias=module._get_rel_pos_bias(),
+        bias=module.relative_position_bias_table[module.relative_position_index].movedim(2, 0),
         mask=None if mask is None else mask[:, None],
     )
     return Call(_windows(x, images), _windows(output, images), module.proj(v_E), attention)

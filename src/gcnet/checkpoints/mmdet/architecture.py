@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 from torchvision.models import resnet
 
-from gcnet.checkpoints.mmdet.blocks import block_of
-from gcnet.checkpoints.mmdet.facts import Facts
-from gcnet.checkpoints.mmdet.plugins import SLOTS
+from gcnet.checkpoints.detectors import Architecture
+from gcnet.checkpoints.mmdet import blocks, facts
 from gcnet.errors import CheckpointError
 from gcnet.models.detection.backbone import RESNETS
-
-_UNIT = re.compile(r"backbone\.body\.layer([1-4])\.(\d+)\.")
-_BLOCK = re.compile(rf"backbone\.body\.layer([1-4])\.(\d+)\.({'|'.join(SLOTS.values())})\.(.+)")
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """How to build the model that a file fills.
-
-    Attributes:
-        detector: Arguments of `create_detector`.
-        inserts: Arguments of `gcnet.insert`, one call each.
-        deform: Arguments of `gcnet.deform`; None without deformable convolutions.
-        assumed: What neither the tensors nor the config told, in words.
-        is_bgr: The network was trained on BGR images.
-    """
-
-    detector: dict[str, Any]
-    inserts: list[dict[str, Any]] = field(default_factory=list)
-    deform: dict[str, Any] | None = None
-    assumed: list[str] = field(default_factory=list)
-    is_bgr: bool = False
 
 
 def architecture_of(
@@ -59,20 +34,20 @@ def architecture_of(
     Raises:
         CheckpointError: tensors or settings that no detector of `create_detector` has.
     """
-    assumed: list[str] = []
-    facts = Facts(config, assumed)
     kind = _kind(state_dict)
     detector: dict[str, Any] = {"name": "", "num_classes": _classes(state_dict, kind, preset), "preset": preset}
     trunk, shape = _trunk(state_dict)
     detector |= {"name": f"{kind}_{trunk}_fpn"} | shape | _widths(state_dict, kind)
-    if preset == "mmdet":
-        detector |= facts.detector(kind)
+    told, assumed = facts.of_detector(config, kind) if preset == "mmdet" else ({}, [])
+    detector |= told
     if "backbone.body.bn1.running_mean" not in state_dict:
         detector["norm"] = "group"
     elif preset == "torchvision" and "backbone.body.bn1.num_batches_tracked" not in state_dict:
         detector["norm"] = "frozen"
-    inserts = _inserts(state_dict, facts, set(subsampled))
-    return Architecture(detector, inserts, _deform(state_dict, facts), assumed, facts.is_bgr)
+    inserts, of_blocks = blocks.inserts(state_dict, config, set(subsampled))
+    deform, of_deform = _deform(state_dict, config)
+    lines = list(dict.fromkeys([*assumed, *of_blocks, *of_deform]))
+    return Architecture(detector, inserts, deform, lines, facts.is_bgr(config))
 
 
 def _kind(state: Mapping[str, Tensor]) -> str:
@@ -103,7 +78,7 @@ def _classes(state: Mapping[str, Tensor], kind: str, preset: str) -> int:
 
 def _trunk(state: Mapping[str, Tensor]) -> tuple[str, dict[str, int]]:
     """The name of the ResNet, and its widths where they are not those of that name."""
-    counts = [len({m[2] for key in state if (m := _UNIT.match(key)) and m[1] == str(k)}) for k in (1, 2, 3, 4)]
+    counts = [len({m[2] for key in state if (m := blocks.UNIT.match(key)) and m[1] == str(k)}) for k in (1, 2, 3, 4)]
     stem = _shape(state, "backbone.body.conv1.weight")
     middle = _shape(state, "backbone.body.layer1.0.conv2.weight")
     unit = resnet.Bottleneck if "backbone.body.layer1.0.conv3.weight" in state else resnet.BasicBlock
@@ -142,48 +117,20 @@ def _widths(state: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
     return found
 
 
-def _inserts(state: Mapping[str, Tensor], facts: Facts, subsampled: set[str]) -> list[dict[str, Any]]:
-    """One call of insert for each kind of block, with all stages that have it in the same units."""
-    blocks: dict[tuple[int, int, str], dict[str, tuple[int, ...]]] = defaultdict(dict)
-    for key, value in state.items():
-        if match := _BLOCK.fullmatch(key):
-            blocks[int(match[1]), int(match[2]), match[3]][match[4]] = tuple(value.shape)
-    where: dict[tuple[str, str], list[int]] = defaultdict(list)  # (options, stage) -> units
-    options_of: dict[str, dict[str, Any]] = {}
-    for (layer, unit, slot), shapes in sorted(blocks.items()):
-        name = f"layer{layer}.{unit}"
-        convs = [state.get(f"backbone.body.{name}.conv{i}.weight") for i in (2, 3)]
-        at_end = slot == "context" and (convs[0] is None or convs[1] is None or len(convs[0]) != len(convs[1]))
-        options = block_of(
-            shapes, f"c{layer + 1}", slot, facts, subsampled=f"{name}.{slot}" in subsampled, placed=at_end
-        )
-        options_of[repr(options)] = options
-        where[repr(options), f"c{layer + 1}"].append(unit)
-    calls: dict[tuple[str, str], list[str]] = defaultdict(list)  # (options, units) -> stages
-    for (options, stage), units in where.items():
-        count = len({m[2] for key in state if (m := _UNIT.match(key)) and m[1] == str(int(stage[1]) - 1)})
-        calls[options, "all" if len(units) == count else repr(units)].append(stage)
-    return [
-        options_of[options]
-        | {"stages": stages, "where": "all" if units == "all" else [int(n) for n in units.strip("[]").split(",")]}
-        for (options, units), stages in calls.items()
-    ]
-
-
-def _deform(state: Mapping[str, Tensor], facts: Facts) -> dict[str, Any] | None:
+def _deform(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
     rows: dict[int, set[int]] = defaultdict(set)
     for key, value in state.items():
-        if (match := _UNIT.match(key)) and key.endswith(".conv2.conv_offset.weight"):
+        if (match := blocks.UNIT.match(key)) and key.endswith(".conv2.conv_offset.weight"):
             rows[int(match[1])].add(value.shape[0])
     if not rows:
-        return None
+        return None, []
     sizes = set.union(*rows.values())
     if len(sizes) > 1:
         raise CheckpointError(
             f"deformable convolutions with {sorted(sizes)} offsets in one file; gcnet builds one kind"
         )
     size = sizes.pop()
-    modulated = facts.modulated(size)
+    modulated, assumed = facts.is_modulated(config, size)
     per_group = 27 if modulated else 18
     if size % per_group:
         raise CheckpointError(f"deformable convolutions with {size} offsets: neither 18 (v1) nor 27 (v2) per group")
@@ -192,7 +139,7 @@ def _deform(state: Mapping[str, Tensor], facts: Facts) -> dict[str, Any] | None:
         "modulated": modulated,
         "mask_gate": "sigmoid" if modulated else "identity",
         "deform_groups": size // per_group,
-    }
+    }, assumed
 
 
 def _shape(state: Mapping[str, Tensor], key: str) -> tuple[int, ...]:

@@ -1,45 +1,97 @@
-"""Which block of ours a set of shapes is: the options of `gcnet.insert` for one block of mmcv."""
+"""Which blocks of ours the shapes of tensors are: calls of `gcnet.insert` for the plugins of mmdet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Set
 from itertools import product
 from typing import Any
 
-from gcnet.checkpoints.mmdet.facts import Facts
-from gcnet.checkpoints.mmdet.plugins import SLOTS
+from torch import Tensor
+
+from gcnet.checkpoints.mmdet.plugins import SLOTS, Plugin, configured
 from gcnet.errors import CheckpointError
 
 Shapes = Mapping[str, tuple[int, ...]]
+Settings = Mapping[str, Any] | None  # of a plugin; None where no config has it
+UNIT = re.compile(r"backbone\.body\.layer([1-4])\.(\d+)\.")
+_BLOCK = re.compile(rf"backbone\.body\.layer([1-4])\.(\d+)\.({'|'.join(SLOTS.values())})\.(.+)")
+_MARKS = (("g.weight", "nonlocal_block"), ("value.weight", "gen_attention_block"))  # else a context block
 _AFTER = {slot: position for position, slot in SLOTS.items()}  # mmdet's word for the place
 _POSITIONS = {"context": "after_1x1"}  # ours; the other slots are named after theirs
 _TERMS = ["".join(digits) for digits in product("01", repeat=4) if "1" in digits]
 
 
-def block_of(shapes: Shapes, stage: str, slot: str, facts: Facts, *, subsampled: bool, placed: bool) -> dict[str, Any]:
-    """`block`, its place and its options, from the shapes of its tensors under our names.
+def inserts(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], subsampled: Set[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """One call of insert for each kind of block, with all stages that have it in the same units; what is assumed.
+
+    Args:
+        state: Tensors under our names.
+        config: The mmdet config as data; {} if there is none.
+        subsampled: Non-local blocks ("layer3.0.context") that pool keys and values.
+
+    Raises:
+        CheckpointError: tensors that no block of ours has, or a config that says otherwise.
+    """
+    blocks: dict[tuple[int, int, str], dict[str, tuple[int, ...]]] = defaultdict(dict)
+    units: dict[str, set[int]] = defaultdict(set)  # of each stage
+    for key, value in state.items():
+        if match := UNIT.match(key):
+            units[f"c{int(match[1]) + 1}"].add(int(match[2]))
+        if match := _BLOCK.fullmatch(key):
+            blocks[int(match[1]), int(match[2]), match[3]][match[4]] = tuple(value.shape)
+    plugins = configured(config)
+    where: dict[tuple[str, str], list[int]] = defaultdict(list)  # (options, stage) -> units
+    options_of: dict[str, dict[str, Any]] = {}
+    assumed: list[str] = []
+    for (layer, unit, slot), shapes in sorted(blocks.items()):
+        name = f"layer{layer}.{unit}"
+        widths = [len(state[key]) for i in (2, 3) if (key := f"backbone.body.{name}.conv{i}.weight") in state]
+        at_end = slot == "context" and (len(widths) < 2 or widths[0] != widths[1])
+        stage = f"c{layer + 1}"
+        options, lines = _block(shapes, stage, slot, plugins, subsampled=f"{name}.{slot}" in subsampled, placed=at_end)
+        options_of[repr(options)] = options
+        where[repr(options), stage].append(unit)
+        assumed += lines
+    calls: dict[tuple[str, str], list[str]] = defaultdict(list)  # (options, units) -> stages
+    for (options, stage), chosen in where.items():
+        calls[options, "all" if len(chosen) == len(units[stage]) else repr(chosen)].append(stage)
+    return [
+        options_of[options]
+        | {"stages": stages, "where": "all" if chosen == "all" else [int(n) for n in chosen.strip("[]").split(",")]}
+        for (options, chosen), stages in calls.items()
+    ], assumed
+
+
+def _block(
+    shapes: Shapes, stage: str, slot: str, plugins: list[Plugin], *, subsampled: bool, placed: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """`block`, its place and its options, from the shapes of its tensors under our names; what is assumed.
 
     Args:
         shapes: By name inside the block.
         stage: "c2" to "c5".
         slot: Where it sits in its unit.
-        facts: Answers of the config.
+        plugins: What the config says.
         subsampled: Whether the names of a non-local block tell that it pools keys and values.
         placed: Whether its channels alone tell the slot.
-
-    Raises:
-        CheckpointError: tensors that no block of ours has.
     """
-    position = _POSITIONS.get(slot, slot.removeprefix("context_"))
-    if "g.weight" in shapes:
-        kind, read = "nonlocal_block", _nonlocal(shapes, stage, _AFTER[slot], facts, subsampled)
-    elif "value.weight" in shapes:
-        kind, read = "gen_attention_block", _generalized(shapes, stage, _AFTER[slot], facts)
+    position = _AFTER[slot]
+    kind = next((kind for mark, kind in _MARKS if mark in shapes), "context_block")
+    plugin = next((p for p in plugins if (p.stage, p.position, p.kind) == (stage, position, kind)), None)
+    settings = None if plugin is None else plugin.settings
+    if kind == "nonlocal_block":
+        options, assumed = _nonlocal(shapes, stage, settings, subsampled)
+    elif kind == "gen_attention_block":
+        options, assumed = _generalized(shapes, stage, settings)
     else:
-        kind, read = "context_block", _context(shapes, stage)
-    if not placed and facts.plugin(stage, _AFTER[slot], kind) is None:
-        facts.assume(f"position of the {kind} plugins in {stage}", _AFTER[slot])
-    return {"position": position} | read
+        options, assumed = _context(shapes, stage), []
+    if not placed and settings is None:
+        assumed = [*assumed, f"position of the {kind} plugins in {stage}: {position}"]
+    return {"position": _POSITIONS.get(slot, slot.removeprefix("context_"))} | options, assumed
 
 
 def _context(shapes: Shapes, stage: str) -> dict[str, Any]:
@@ -58,52 +110,42 @@ def _context(shapes: Shapes, stage: str) -> dict[str, Any]:
     return {"block": "context", "pool": "attention" if attention else "average", "fusion": fusion} | gate | narrow
 
 
-def _nonlocal(shapes: Shapes, stage: str, position: str, facts: Facts, subsampled: bool) -> dict[str, Any]:
+def _nonlocal(shapes: Shapes, stage: str, settings: Settings, subsampled: bool) -> tuple[dict[str, Any], list[str]]:
+    """mmcv's defaults are those that are assumed."""
     inner, channels = shapes["g.weight"]
-    plugin = facts.plugin(stage, position, "nonlocal_block")
-    settings = None if plugin is None else plugin.settings
-
-    def told(key: str, default: Any) -> Any:  # mmcv's defaults are those that are assumed
-        if settings is not None:
-            return settings.get(key, default)
-        return facts.assume(f"{key} of the non-local blocks in {stage}", default)
-
+    whose, assumed = f"the non-local blocks in {stage}", []
     if "concat_weight" in shapes:
         pairwise = "concatenation"
     elif "theta.weight" not in shapes:
         pairwise = "gaussian"
     else:
-        pairwise = told("mode", "embedded_gaussian")
+        pairwise, assumed = _told(settings, "mode", "embedded_gaussian", whose)
         if pairwise not in ("embedded_gaussian", "dot_product"):
             raise CheckpointError(
                 f"its config says mode={pairwise!r} in {stage}, where the tensors are of another mode"
             )
-    scaled = pairwise == "embedded_gaussian" and bool(told("use_scale", True))
-    options = {"block": "nl", "pairwise": pairwise, "reduction": channels // inner}
-    options["scale"] = inner**-0.5 if scaled else 1.0
-    options["subsample"] = "after" if subsampled else False
-    options["norm"] = "batch" if "norm.weight" in shapes else None
-    return options
+    scale = 1.0
+    if pairwise == "embedded_gaussian":
+        scaled, lines = _told(settings, "use_scale", True, whose)
+        scale, assumed = inner**-0.5 if scaled else 1.0, assumed + lines
+    options = {"block": "nl", "pairwise": pairwise, "reduction": channels // inner, "scale": scale}
+    options |= {"subsample": "after" if subsampled else False, "norm": "batch" if "norm.weight" in shapes else None}
+    return options, assumed
 
 
-def _generalized(shapes: Shapes, stage: str, position: str, facts: Facts) -> dict[str, Any]:
+def _generalized(shapes: Shapes, stage: str, settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """Terms as far as tensors tell them; heads and stride are told by the config alone."""
     hidden, channels = shapes["value.weight"]
-    plugin = facts.plugin(stage, position, "gen_attention_block")
-    settings = None if plugin is None else plugin.settings
-
-    def told(key: str, default: Any, assumed: Any) -> Any:
-        if settings is not None:
-            return settings.get(key, default)
-        return facts.assume(f"{key} of the generalized attention in {stage}", assumed)
-
+    whose, assumed = f"the generalized attention in {stage}", []
     fitting = [terms for terms in _TERMS if _layers(terms) == {name for name in _OPTIONAL if name in shapes}]
     if not fitting:
         raise CheckpointError(f"the generalized attention in {stage} has tensors of no terms: {', '.join(shapes)}")
     if len(fitting) == 1 and settings is None:
         terms = fitting[0]
     else:
-        terms = str(told("attention_type", "1111", max(fitting, key=lambda terms: terms.count("1"))))
+        most = max(fitting, key=lambda terms: terms.count("1"))
+        terms, assumed = _told(settings, "attention_type", "1111", whose, assumed=most)
+        terms = str(terms)
     if terms not in fitting:
         raise CheckpointError(
             f"its config says attention_type={terms!r} in {stage}, the tensors are of {' or '.join(fitting)}"
@@ -119,11 +161,20 @@ def _generalized(shapes: Shapes, stage: str, position: str, facts: Facts) -> dic
             f"the generalized attention in {stage} has {hidden} channels of {channels} in its heads, and no config "
             "tells num_heads"
         )
-    options = {"block": "ga", "terms": terms, "heads": told("num_heads", 9, published)}
-    options["kv_stride"] = told("kv_stride", 2, 2)
+    heads, of_heads = _told(settings, "num_heads", 9, whose, assumed=published)
+    stride, of_stride = _told(settings, "kv_stride", 2, whose)
+    options = {"block": "ga", "terms": terms, "heads": heads, "kv_stride": stride}
     if "rows.weight" in shapes and 2 * shapes["rows.weight"][1] != max(4, channels // 4 * 4):
         options["position_channels"] = 2 * shapes["rows.weight"][1]
-    return options
+    return options, [*assumed, *of_heads, *of_stride]
+
+
+def _told(settings: Settings, key: str, default: Any, whose: str, *, assumed: Any = None) -> tuple[Any, list[str]]:
+    """What a plugin's settings say, else mmcv's default; without settings what is assumed, and the line on it."""
+    if settings is not None:
+        return settings.get(key, default), []
+    value = default if assumed is None else assumed
+    return value, [f"{key} of {whose}: {value}"]
 
 
 _OPTIONAL = ("query.weight", "key.weight", "rows.weight", "content_bias", "position_bias")

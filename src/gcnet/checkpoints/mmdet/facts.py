@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gcnet.checkpoints.mmdet.plugins import Plugin, configured, only_in_training
+from gcnet.checkpoints.content import names_in, table
+from gcnet.checkpoints.mmdet.plugins import only_in_training
 from gcnet.errors import CheckpointError
 from gcnet.models.detection.create import MEAN, STD
 
@@ -37,141 +38,150 @@ _FIXED: list[tuple[str, tuple[Any, ...]]] = [
     ("roi_head.bbox_head.bbox_coder.target_stds", ([0.1, 0.1, 0.2, 0.2],)),
     ("roi_head.mask_roi_extractor.roi_layer.output_size", (14,)),
 ]
+_DEFAULTS: dict[str, Any] = {  # of `create_detector`, which are left out of a record
+    "score_threshold": 0.05,
+    "nms_threshold": 0.5,
+    "detections_per_image": 100,
+    "proposals": [1000, 1000],
+    "min_size": 800,
+    "max_size": 1333,
+    "image_mean": list(MEAN),
+    "image_std": list(STD),
+}
 
 
-class Facts:
-    """Answers from a config read as data.
+def of_detector(config: Mapping[str, Any], kind: str) -> tuple[dict[str, Any], list[str]]:
+    """Arguments of `create_detector` that differ from its defaults, and what is assumed for want of a config.
 
     Args:
         config: The names that the config assigns; {} if there is no config.
-        assumed: Where an answer that is a default is written down.
+        kind: Of detector, as in its name.
+
+    Raises:
+        CheckpointError: settings that it cannot build, all of them.
     """
+    model, tests = table(config.get("model")), _tests(config)
+    rcnn = "" if kind == "retinanet" else "rcnn."
+    left_out = _refuse_others(config)
+    training, assumed = _asked(
+        norm_eval=(model, "backbone.norm_eval", True, "norms with fixed statistics in training (norm_eval)"),
+        frozen_stages=(model, "backbone.frozen_stages", 1, "frozen stages in training"),
+    )
+    (pixels, assumed_pixels), (size, assumed_size) = _pixels(config), _size(config)
+    chosen, assumed_tests = _asked(
+        **{
+            key: (tests, rcnn + key, default, f"test_cfg.{rcnn}{key}")
+            for key, default in (
+                ("score_thr", 0.05),
+                ("nms", {"type": "nms", "iou_threshold": 0.5}),
+                ("max_per_img", 100),
+            )
+        }
+    )
+    nms = chosen["nms"]
+    if not isinstance(nms, Mapping) or nms.get("type", "nms") != "nms":
+        raise CheckpointError(f"its config chooses detections by {nms!r}; gcnet has plain NMS")
+    found = pixels | size
+    found |= {"norm": "frozen"} if training["norm_eval"] else {}
+    frozen = training["frozen_stages"]
+    found |= {"frozen_stages": frozen} if isinstance(frozen, int) and 0 <= frozen <= 4 else {}
+    found["score_threshold"] = float(chosen["score_thr"])
+    found["nms_threshold"] = float(nms.get("iou_threshold", nms.get("iou_thr", 0.5)))
+    found["detections_per_image"] = int(chosen["max_per_img"])
+    assumed = [*left_out, *assumed, *assumed_pixels, *assumed_size, *assumed_tests]
+    if kind != "retinanet":
+        last = "rpn.max_num" if _value(tests, "rpn.max_num") is not _ABSENT else "rpn.max_per_img"
+        proposals, lines = _asked(
+            before=(tests, "rpn.nms_pre", 1000, "test_cfg.rpn.nms_pre"), after=(tests, last, 1000, f"test_cfg.{last}")
+        )
+        found["proposals"] = [int(proposals["before"]), int(proposals["after"])]
+        assumed += lines
+    return {key: value for key, value in found.items() if _DEFAULTS.get(key) != value}, assumed
 
-    def __init__(self, config: Mapping[str, Any], assumed: list[str]) -> None:
-        self._config = config
-        model = config.get("model")
-        self._model: Mapping[str, Any] = model if isinstance(model, Mapping) else {}
-        self._assumed = assumed
-        self.is_bgr = False
 
-    def detector(self, kind: str) -> dict[str, Any]:
-        """Arguments of `create_detector` that differ from its defaults.
+def classes(config: Mapping[str, Any]) -> list[str] | None:
+    """Class names that the config itself gives to its data set."""
+    paths = ("metainfo.classes", "classes", "test_dataloader.dataset.metainfo.classes", "data.test.classes")
+    return next((names for path in paths if (names := names_in(_value(config, path)))), None)
 
-        Raises:
-            CheckpointError: settings that it cannot build, all of them.
-        """
-        self._refuse_others()
-        found: dict[str, Any] = {}
-        if self._ask("backbone.norm_eval", True, "norms with fixed statistics in training (norm_eval)"):
-            found["norm"] = "frozen"
-        frozen = self._ask("backbone.frozen_stages", 1, "frozen stages in training")
-        if isinstance(frozen, int) and 0 <= frozen <= 4:
-            found["frozen_stages"] = frozen
-        found |= self._pixels() | self._size()
-        rcnn = "" if kind == "retinanet" else "rcnn."
-        found["score_threshold"] = float(self._test(f"{rcnn}score_thr", 0.05))
-        nms = self._test(f"{rcnn}nms", {"type": "nms", "iou_threshold": 0.5})
-        if not isinstance(nms, Mapping) or nms.get("type", "nms") != "nms":
-            raise CheckpointError(f"its config chooses detections by {nms!r}; gcnet has plain NMS")
-        found["nms_threshold"] = float(nms.get("iou_threshold", nms.get("iou_thr", 0.5)))
-        found["detections_per_image"] = int(self._test(f"{rcnn}max_per_img", 100))
-        if kind != "retinanet":
-            after = self._value(self._tests(), "rpn.max_num")
-            found["proposals"] = [
-                int(self._test("rpn.nms_pre", 1000)),
-                int(self._test("rpn.max_per_img", 1000) if after is _ABSENT else after),
-            ]
-        defaults = {"score_threshold": 0.05, "nms_threshold": 0.5, "detections_per_image": 100}
-        defaults |= {"proposals": [1000, 1000], "min_size": 800, "max_size": 1333}
-        defaults |= {"image_mean": list(MEAN), "image_std": list(STD)}
-        return {key: value for key, value in found.items() if defaults.get(key) != value}
 
-    def classes(self) -> list[str] | None:
-        """Class names that the config itself gives to its data set."""
-        for path in ("metainfo.classes", "classes", "test_dataloader.dataset.metainfo.classes", "data.test.classes"):
-            names = self._value(self._config, path)
-            if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
-                return list(names)
-        return None
+def is_bgr(config: Mapping[str, Any]) -> bool:
+    """Whether the network takes BGR images."""
+    where = _normalisation(config)
+    return where is not None and not where.get("bgr_to_rgb", where.get("to_rgb", False))
 
-    def modulated(self, offsets: int) -> bool:
-        """Whether `offsets` channels of offsets are those of DCN v2 (27 per group), not v1 (18)."""
-        if (offsets % 18 == 0) != (offsets % 27 == 0):
-            return offsets % 27 == 0
-        dcn = self._value(self._model, "backbone.dcn")
-        if isinstance(dcn, Mapping):
-            return bool(dcn.get("modulated", dcn.get("type") == "DCNv2"))
-        self._assumed.append(f"deformable convolutions of v1: {offsets} offsets fit v1 and v2")
-        return False
 
-    def plugin(self, stage: str, position: str, kind: str) -> Plugin | None:
-        """What the config says about the blocks of one kind at one position of a stage; None if nothing."""
-        for plugin in configured(self._config):
-            if (plugin.stage, plugin.position, plugin.kind) == (stage, position, kind):
-                return plugin
-        return None
+def is_modulated(config: Mapping[str, Any], offsets: int) -> tuple[bool, list[str]]:
+    """Whether `offsets` channels of offsets are those of DCN v2 (27 per group), not v1 (18); what is assumed for it."""
+    if (offsets % 18 == 0) != (offsets % 27 == 0):
+        return offsets % 27 == 0, []
+    dcn = _value(config, "model.backbone.dcn")
+    if isinstance(dcn, Mapping):
+        return bool(dcn.get("modulated", dcn.get("type") == "DCNv2")), []
+    return False, [f"deformable convolutions of v1: {offsets} offsets fit v1 and v2"]
 
-    def assume(self, words: str, value: Any) -> Any:
-        """The value, once it is written down that nothing told it."""
-        note = f"{words}: {value}"
-        if note not in self._assumed:
-            self._assumed.append(note)
-        return value
 
-    def _pixels(self) -> dict[str, Any]:
-        where = self._value(self._model, "data_preprocessor")
-        where = self._value(self._config, "img_norm_cfg") if where is _ABSENT else where
-        if not isinstance(where, Mapping) or "mean" not in where or "std" not in where:
-            self.assume("normalisation of the pixels", "RGB, ImageNet's mean and deviation")
-            return {}
-        mean, std = ([round(float(v) / 255, 10) for v in where[key]] for key in ("mean", "std"))
-        self.is_bgr = not where.get("bgr_to_rgb", where.get("to_rgb", False))
-        step = -1 if self.is_bgr else 1
-        return {"image_mean": mean[::step], "image_std": std[::step]}
+def _normalisation(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    where = _value(config, "model.data_preprocessor")
+    where = config.get("img_norm_cfg") if where is _ABSENT else where
+    return where if isinstance(where, Mapping) and "mean" in where and "std" in where else None
 
-    def _size(self) -> dict[str, Any]:
-        for step in _tables_in(self._config.get("test_pipeline")):
-            scale = step.get("scale", step.get("img_scale"))
-            if isinstance(scale, list | tuple) and len(scale) == 2 and all(isinstance(n, int) for n in scale):
-                return {"min_size": min(scale), "max_size": max(scale)}
-        self.assume("size of images", "shorter side 800, longer side at most 1333")
-        return {}
 
-    def _refuse_others(self) -> None:
-        wrong = []
-        for path, allowed in _FIXED:
-            value = self._value(self._model, path)
-            value = list(value) if isinstance(value, tuple) else value
-            if value is not _ABSENT and value is not None and value not in allowed:
-                wrong.append(f"{path}={value!r} (gcnet: {allowed[0]!r})")
-        if wrong:
-            raise CheckpointError(f"its config has settings that gcnet does not build: {'; '.join(wrong)}")
-        for name in only_in_training(self._config):
-            self._assumed.append(f"without {name}, which acts in training only")
-        if self._value(self._model, "backbone.style") is _ABSENT:
-            self.assume("stride in the 3x3 convolution (style)", "pytorch")
+def _pixels(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    where = _normalisation(config)
+    if where is None:
+        return {}, ["normalisation of the pixels: RGB, ImageNet's mean and deviation"]
+    mean, std = ([round(float(v) / 255, 10) for v in where[key]] for key in ("mean", "std"))
+    step = -1 if is_bgr(config) else 1
+    return {"image_mean": mean[::step], "image_std": std[::step]}, []
 
-    def _tests(self) -> Mapping[str, Any]:
-        for where in (self._model.get("test_cfg"), self._config.get("test_cfg")):
-            if isinstance(where, Mapping) and where.keys() & {"rpn", "rcnn", "nms_pre"}:
-                return where
-        return {}
 
-    def _test(self, path: str, default: Any) -> Any:
-        value = self._value(self._tests(), path)
-        return self.assume(f"test_cfg.{path}", default) if value is _ABSENT else value
+def _size(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    for step in _tables_in(config.get("test_pipeline")):
+        scale = step.get("scale", step.get("img_scale"))
+        if isinstance(scale, list | tuple) and len(scale) == 2 and all(isinstance(n, int) for n in scale):
+            return {"min_size": min(scale), "max_size": max(scale)}, []
+    return {}, ["size of images: shorter side 800, longer side at most 1333"]
 
-    def _ask(self, path: str, default: Any, words: str) -> Any:
-        value = self._value(self._model, path)
-        return self.assume(words, default) if value is _ABSENT else value
 
-    @staticmethod
-    def _value(where: Any, path: str) -> Any:
-        for key in path.split("."):
-            if not isinstance(where, Mapping) or key not in where:
-                return _ABSENT
-            where = where[key]
-        return where
+def _refuse_others(config: Mapping[str, Any]) -> list[str]:
+    """Raises for what gcnet does not build; says what is left out or assumed."""
+    model = config.get("model")
+    wrong = []
+    for path, allowed in _FIXED:
+        value = _value(model, path)
+        value = list(value) if isinstance(value, tuple) else value
+        if value is not _ABSENT and value is not None and value not in allowed:
+            wrong.append(f"{path}={value!r} (gcnet: {allowed[0]!r})")
+    if wrong:
+        raise CheckpointError(f"its config has settings that gcnet does not build: {'; '.join(wrong)}")
+    said = [f"without {name}, which acts in training only" for name in only_in_training(config)]
+    if _value(model, "backbone.style") is _ABSENT:
+        said.append("stride in the 3x3 convolution (style): pytorch")
+    return said
+
+
+def _tests(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    for where in (table(config.get("model")).get("test_cfg"), config.get("test_cfg")):
+        if isinstance(where, Mapping) and where.keys() & {"rpn", "rcnn", "nms_pre"}:
+            return where
+    return {}
+
+
+def _asked(**questions: tuple[Any, str, Any, str]) -> tuple[dict[str, Any], list[str]]:
+    """The answers to questions (where to look, the path there, mmdet's default, in words); a line per default taken."""
+    found = {key: _value(where, path) for key, (where, path, _, _) in questions.items()}
+    absent = [key for key, value in found.items() if value is _ABSENT]
+    defaults = {key: questions[key][2] for key in absent}
+    return found | defaults, [f"{questions[key][3]}: {questions[key][2]}" for key in absent]
+
+
+def _value(where: Any, path: str) -> Any:
+    for key in path.split("."):
+        if not isinstance(where, Mapping) or key not in where:
+            return _ABSENT
+        where = where[key]
+    return where
 
 
 def _tables_in(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from gcnet.checkpoints.mmdet import plugins
 from gcnet.errors import CheckpointError, some
+from gcnet.files.tensors import plain_names
 
 _CONV = r"(?P<leaf>weight|bias)"
 _NORM = r"(?:bn|gn|norm)\.(?P<leaf>weight|bias|running_mean|running_var|num_batches_tracked)"
@@ -66,20 +67,18 @@ _PLAIN_UNIT = re.compile(
 
 def is_mmdet(keys: Mapping[str, object]) -> bool:
     """Whether these are names of an mmdet detector."""
-    plain = [key.removeprefix("module.") for key in keys]
-    return any(key.startswith("backbone.layer") for key in plain) and any(key.startswith("neck.") for key in plain)
+    return any(key.startswith("backbone.layer") for key in keys) and any(key.startswith("neck.") for key in keys)
 
 
 def is_background_first(keys: Mapping[str, object]) -> bool:
     """Whether they are those of mmdet 1 (before May 2020), whose RoI heads count the background as class 0."""
-    pattern = re.compile(r"(?:module\.)?bbox_head\.(?:\d+\.)?(?:fc_cls|fc_reg)\.")
+    pattern = re.compile(r"bbox_head\.(?:\d+\.)?(?:fc_cls|fc_reg)\.")
     return any(pattern.match(key) for key in keys)
 
 
 def subsampled_blocks(keys: Mapping[str, Tensor], config: Mapping[str, Any]) -> set[str]:
     """The non-local blocks, under our names ("layer3.0.context"), that pool keys and values."""
-    theirs = {key.removeprefix("module."): value for key, value in keys.items()}
-    return plugins.subsampled(theirs, plugins.slots(theirs, config))
+    return plugins.subsampled(keys, plugins.slots(keys, config))
 
 
 def translate(state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
@@ -95,18 +94,18 @@ def translate(state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | None
         CheckpointError: names that this table does not know, all of them counted, the first ones listed; two names that
             mean the same tensor; plugins that gcnet does not have.
     """
-    theirs = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    theirs = plain_names(state_dict)
     if is_background_first(theirs):
         theirs = _from_version_1(theirs)
-    blocks = plugins.slots(theirs, config or {})
+    of_blocks = plugins.translate(theirs, plugins.slots(theirs, config or {}))
     laterals = len({key.split(".")[2] for key in theirs if key.startswith("neck.lateral_convs.")})
     convs = len({key.split("shared_convs.")[1].split(".")[0] for key in theirs if ".shared_convs." in key})
     ours: dict[str, Tensor] = {}
     unknown: list[str] = []
     for key, value in theirs.items():
         name = _name(key.replace(".conv2_offset.", ".conv2.conv_offset."), laterals, convs)
-        if name is None and (of_block := plugins.translate(key, value, blocks)) is not None:
-            name, value = of_block
+        if name is None and key in of_blocks:
+            name, value = of_blocks[key]
         if name is None:
             unknown.append(key)
         elif name in ours:

@@ -172,22 +172,22 @@ def slots(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str,
     return found
 
 
-def translate(key: str, value: Tensor, found: Mapping[str, str]) -> tuple[str, Tensor] | None:
-    """Our name and our shape of a tensor of a block (under `backbone.body.`); None if no block has it."""
-    match = _KEY.fullmatch(key)
-    slot = None if match is None else found.get(f"{match[1]}.{match[2]}")
-    if match is None or slot is None:
-        return None
-    layer, _, leaf = match[4].rpartition(".")
-    ours = _TENSORS[match[3]].get(match[4])
-    if ours is None:
-        ours = _LAYERS[match[3]].get(layer)
-        ours = None if ours is None else f"{ours}.{leaf}"
-    if ours is None:
-        return None
-    if value.ndim == 3 or ours == "concat_weight":  # a norm of a (C, 1, 1) map is one of a vector
-        value = value.flatten()
-    return f"backbone.body.{slot}.{ours}", value.flatten(1) if value.ndim == 4 else value
+def translate(tensors: Mapping[str, Tensor], found: Mapping[str, str]) -> dict[str, tuple[str, Tensor]]:
+    """Our names (under `backbone.body.`) and shapes of the tensors that are of a block, by their names."""
+    ours = {}
+    for key, value in tensors.items():
+        match = _KEY.fullmatch(key)
+        slot = None if match is None else found.get(f"{match[1]}.{match[2]}")
+        if match is None or slot is None:
+            continue
+        kind, (layer, _, leaf) = match[3], match[4].rpartition(".")
+        name = _TENSORS[kind].get(match[4], f"{_LAYERS[kind][layer]}.{leaf}" if layer in _LAYERS[kind] else None)
+        if name is None:
+            continue
+        if value.ndim == 3 or name == "concat_weight":  # a norm of a (C, 1, 1) map is one of a vector
+            value = value.flatten()
+        ours[key] = f"backbone.body.{slot}.{name}", value.flatten(1) if value.ndim == 4 else value
+    return ours
 
 
 def subsampled(tensors: Mapping[str, Tensor], found: Mapping[str, str]) -> set[str]:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from gcnet.errors import GcnetError
+
 
 def precise(x: Tensor) -> Tensor:
     """In float64, or in float32 where the device has no float64."""
@@ -38,7 +40,7 @@ def average_cosine_distance(v: Tensor) -> Tensor:
         0.375
     """
     if v.ndim < 2 or 0 in v.shape[-2:]:
-        raise ValueError(f"v has shape {tuple(v.shape)}; expected (..., P, C) with at least one vector and one channel")
+        raise GcnetError(f"v has shape {tuple(v.shape)}; expected (..., P, C) with at least one vector and one channel")
     return cosine_distance_of_mean(unit_vectors(v).mean(dim=-2))
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gcnet.errors import GcnetError
 from gcnet.ops.distances.cosine import precise
 
 EXACT_UP_TO = 1024  # maps; all pairs of 1024 maps over 1024 keys take 5e8 logarithms
@@ -48,7 +49,7 @@ def average_jensen_shannon(
         0.346573...
     """
     if maps.ndim < 2 or 0 in maps.shape[-2:]:
-        raise ValueError(f"maps has shape {tuple(maps.shape)}; expected (..., P, Q) with at least one map and one key")
+        raise GcnetError(f"maps has shape {tuple(maps.shape)}; expected (..., P, Q) with at least one map and one key")
     sets, (P, Q) = maps.shape[:-2], maps.shape[-2:]
     maps_NPQ = maps.reshape(-1, P, Q)
     if exact_up_to >= P:
@@ -77,7 +78,7 @@ def sampled_jensen_shannon(
         ValueError: fewer than two pairs, or fewer than one map.
     """
     if pairs < 2 or count < 1:
-        raise ValueError(f"pairs={pairs}, count={count}: at least 2 pairs and 1 map are needed")
+        raise GcnetError(f"pairs={pairs}, count={count}: at least 2 pairs and 1 map are needed")
     if count == 1:
         zero_N = precise(rows(torch.zeros(1, dtype=torch.int64))).sum(dim=(1, 2)) * 0
         return Estimate(zero_N, zero_N.clone())

@@ -6,12 +6,13 @@ import json
 import platform
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gcnet.errors import RunError
+from gcnet.errors import RunError, UsageError
 from gcnet.files.atomic import write_text
 from gcnet.tasks.settings import Settings, changed, from_json, to_json
 from gcnet.version import hardware, versions
@@ -48,16 +49,26 @@ def check_new(folder: Path) -> None:
     raise RunError(f"{folder} is not empty and holds no run; choose another name for the run")
 
 
+def settings_to_resume(folder: Path, given: Mapping[str, Any]) -> Settings:
+    """Those that the run in this folder began with, changed by what was given, by flat names."""
+    if not (folder / "settings.json").exists():
+        raise UsageError(f"resume: {folder} holds no run (no settings.json)")
+    if "recipe" in given:
+        raise UsageError("recipe: a run that is resumed keeps its recipe; --epochs may grow")
+    return replace(from_json(folder / "settings.json"), runs=folder.parent, name=folder.name, **given)
+
+
 def check_resumable(folder: Path, settings: Settings) -> None:
     """Refuse to go on where there is no run, or with other settings than it began with."""
     if not (folder / "settings.json").exists():
         raise RunError(f"{folder} holds no run to resume (no settings.json); start it without resume")
     began = from_json(folder / "settings.json")
     differences = changed(began, settings)
-    if began.schedule != "one_cycle" and settings.epochs > began.epochs:
+    stretches = began.optimisation.schedule != "one_cycle"
+    if stretches and settings.optimisation.epochs > began.optimisation.epochs:
         differences = [text for text in differences if not text.startswith("epochs:")]
     if differences:
-        may_grow = "only epochs may grow" if began.schedule != "one_cycle" else "one_cycle is planned for its epochs"
+        may_grow = "only epochs may grow" if stretches else "one_cycle is planned for its epochs"
         raise RunError(
             f"{folder} cannot be resumed with other settings ({'; '.join(differences)}): {may_grow}; "
             "give the run another name to train with these"
@@ -83,7 +94,7 @@ def begin(folder: Path, settings: Settings, fingerprint: str) -> None:
             "command": shlex.join(sys.argv),
             "started": now,
             "resumed": [],
-            "seed": settings.seed,
+            "seed": settings.run.seed,
             "data": fingerprint,
             "versions": {"python": platform.python_version(), **versions()},
             "hardware": hardware(),

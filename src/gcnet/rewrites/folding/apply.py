@@ -1,6 +1,7 @@
 """`fold`: a trained model in, the same function out with norms and context blocks merged into the convolutions."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from gcnet.rewrites.folding.dataflow import Dataflow
 from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext
 from gcnet.rewrites.folding.merged import keep_in_eval
 from gcnet.rewrites.folding.norms import check_norms, is_grouped_transpose, merge_norm, merge_own_norm, unfreeze
-from gcnet.rewrites.folding.units import join_shortcuts
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
+from gcnet.surgery.families import RESNET_UNITS
 from gcnet.surgery.frames import small_images
+from gcnet.surgery.labels import label
 from gcnet.surgery.narrow import CONTEXT_BLOCKS, is_pointwise
 from gcnet.surgery.places import carry_hooks, detach, has_hooks, parameter_holders, replace
-from gcnet.surgery.probe import example_arguments
+from gcnet.surgery.probe import evaluating, example_arguments, example_input
 from gcnet.surgery.same_outputs import check_same
 
 
@@ -62,9 +64,11 @@ def fold(model: nn.Module, example: Any = None) -> nn.Module:
     return folded
 
 
-def fold_unchecked(model: nn.Module, example: Any = None) -> nn.Module:
-    """`fold` without the comparison of outputs, for a model that is filled with weights afterwards."""
-    return _fold(model, _arguments(model, example))
+def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
+    """Do a `fold` on record again: only the structure, since outputs at random weights say nothing about the file's."""
+    example = example_input(model) if record.architecture(model) is not None else None
+    with evaluating(model):
+        return _fold(model, _arguments(model, example))
 
 
 def _arguments(model: nn.Module, example: Any) -> tuple[Any, ...]:
@@ -95,14 +99,17 @@ def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
             merge_norm(result, name, norm)
             behind[norm] = name
     for name, block in blocks.items():
-        if name in flow.layers:
+        if name in flow.layers and block.as_tensors() is not None:  # else a layer of it has to be called
             _refuse_tied(tied, name)
             _refuse_hooks(result, name)
             _merge_block(result, flow, behind, tied, name, block)
     for module in list(result.modules()):
         if isinstance(module, NonLocal):
             merge_own_norm(module)
-    result = join_shortcuts(result)
+    if any(label(type(module)) in RESNET_UNITS for module in result.modules()):
+        from gcnet.rewrites.folding.units import join_shortcuts  # here, since it imports torchvision and timm
+
+        result = join_shortcuts(result)
     record.add_rewrite(result, {"rewrite": "fold"})
     keep_in_eval(result)
     return result
@@ -156,8 +163,7 @@ def _merge_block(
         _take_out(model, name, block)
     else:
         folded = FoldedBlock(block).eval()
-        if hasattr(block, "gcnet_side"):
-            folded.gcnet_side = block.gcnet_side
+        record.carry(block, folded)
         replace(model, {block: folded})
 
 

@@ -3,6 +3,7 @@
 B images, C channels of the wide map y, K channels of the narrow map h, P positions. Inference only.
 """
 
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gcnet import ops
-from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, open_gate, over_map
-from gcnet.ops import lean
-from gcnet.ops.pooled_transform.reference import transform
+from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, over_map, scale_and_add
+from gcnet.ops.context_vectors import Branch
 from gcnet.rewrites.folding.merged import Merged
+
+_WEIGHTS = ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias")  # of a Branch
+_of_branch = itemgetter(*_WEIGHTS)
 
 
 class FoldedContext(Merged):
@@ -44,7 +47,7 @@ class FoldedContext(Merged):
         weight, bias = self.weight, self.bias
         if _one_image(h) and not h.is_cuda:
             if shift is not None and scale is None:
-                bias, shift = shift if shift.ndim == 1 else shift[0], None
+                bias, shift = shift.squeeze(0), None
             elif scale is not None and residual is None and h[0, 0].numel() > h.shape[1]:  # the map is the larger
                 scale_C = scale.reshape(-1)
                 weight = weight * scale_C.reshape(-1, *[1] * (weight.ndim - 1))
@@ -113,7 +116,7 @@ class FoldedTransform(nn.Module):
         super().__init__()
         layers = _layers(transform)
         self.eps, self.activation = 1e-5, None
-        for name in ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias"):
+        for name in _WEIGHTS:
             self.register_parameter(name, None)
         first = _affine(layers[0], W, b)
         if isinstance(transform, Bottleneck):
@@ -128,37 +131,21 @@ class FoldedTransform(nn.Module):
         self.expand_weight = _parameter(weight, layers[0])
         self.expand_bias = _parameter(bias if shift is None else bias + shift, layers[0])
 
-    def weights(self) -> tuple[Any, ...]:
-        """In the order of `ops.pooled_transform`."""
-        return tuple(self._parameters.values())  # each by name takes a Python call of nn.Module
-
-    def pooled_on_gpu(self, x: Tensor, key: Tensor | None) -> Tensor:
-        """Pool and transform in two launches."""
-        return ops.pooled_transform(x, key, *self.weights(), eps=self.eps, activation=self.activation)
-
-    def lean(self, pooled: Tensor) -> Tensor:
-        return lean.transform(pooled, self.weights(), self.eps, self.activation)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        return transform(pooled, self.weights(), self.eps, self.activation)
+    def branch(self) -> Branch:
+        """What `context_vectors` takes."""
+        try:
+            weights = _of_branch(self._parameters)  # an attribute that is a parameter takes a call in Python
+        except KeyError:  # one was pruned or parametrised
+            weights = tuple(getattr(self, name) for name in _WEIGHTS)
+        return Branch(weights, self.eps, self.activation)
 
 
 def vectors(
     x: Tensor, key: Tensor | None, scale: FoldedTransform | None, add: FoldedTransform | None, gate: str
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gate's scale and the added shift, which fusion needs; None for the one unused.
-
-    (B, C) each, or (C,) for one image on the path of few calls.
-    """
-    if lean.applies(x):
-        pooled = lean.pool(x, key)
-        out = [None if t is None else t.lean(pooled) for t in (scale, add)]
-    elif x.is_cuda and not torch.is_grad_enabled():
-        out = [None if t is None else t.pooled_on_gpu(x, key) for t in (scale, add)]
-    else:
-        pooled = ops.average_pool(x) if key is None else ops.attention_pool(x, key)
-        out = [None if t is None else t.forward(pooled) for t in (scale, add)]
-    return None if out[0] is None else open_gate(gate, out[0]), out[1]
+    """The gate's scale and the added shift, (B, C) each, which fusion needs; None for the one unused."""
+    of_scale, of_add = None if scale is None else scale.branch(), None if add is None else add.branch()
+    return scale_and_add(x, key, of_scale, of_add, gate)
 
 
 def join(y: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:

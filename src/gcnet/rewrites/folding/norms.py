@@ -3,15 +3,14 @@
 from typing import Any
 
 import torch
-from timm.layers.norm_act import FrozenBatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_eval
-from torchvision.ops import FrozenBatchNorm2d
 
 from gcnet.blocks import NonLocal
 from gcnet.errors import RewriteError
 from gcnet.rewrites.folding.layers import exact
 from gcnet.rewrites.folding.merged import Merged
+from gcnet.surgery.labels import FROZEN_NORM, FROZEN_NORM_ACT, label
 from gcnet.surgery.places import carry_hooks, replace
 from gcnet.surgery.probe import is_channels_last
 
@@ -53,14 +52,14 @@ def unfreeze(model: nn.Module) -> nn.Module:
     """Frozen norms as batch norms in eval mode, which do the same and can be merged."""
     modules: list[Any] = list(model.modules())
     for module in modules:
-        kind = type(module)  # not compared with isinstance: a subclass may do something else
-        if kind is FrozenBatchNorm2d or kind is FrozenBatchNormAct2d:
+        kind = label(type(module))  # not compared with isinstance: a subclass may do something else
+        if kind in (FROZEN_NORM, FROZEN_NORM_ACT):
             norm = FixedNorm(len(module.weight), eps=module.eps)
             with torch.no_grad():
                 for key in ("weight", "bias", "running_mean", "running_var"):
                     getattr(norm, key).copy_(getattr(module, key))
             norm = norm.to(module.weight.device, module.weight.dtype).eval().requires_grad_(False)
-            new = NormThenAct(norm, module.drop, module.act) if kind is FrozenBatchNormAct2d else norm
+            new = NormThenAct(norm, module.drop, module.act) if kind == FROZEN_NORM_ACT else norm
             replace(model, {module: carry_hooks(module, new)})
     return model
 

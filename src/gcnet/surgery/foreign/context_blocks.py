@@ -81,11 +81,12 @@ def _context(theirs: Any, key: str | None, parts: Mapping[str, tuple[str, str, s
     if key is not None:
         pointwise(theirs.get_submodule(key))
         layers["key"] = key
+    options |= {"fusion": "both" if len(parts) == 2 else next(iter(parts)), "gate": gate_name}
     first = theirs.get_submodule(next(iter(parts.values()))[0])
-    options |= {
-        "pool": "average" if key is None else "attention",
-        "fusion": "both" if len(parts) == 2 else next(iter(parts)),
-        "gate": gate_name,
-    }
-    block = ContextBlock(first.in_channels, device="meta", **options)
+    block = ContextBlock(
+        first.in_channels,
+        pool="average" if key is None else "attention",
+        device="meta",
+        **options,
+    )
     return filled(block, theirs, layers)

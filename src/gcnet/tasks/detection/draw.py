@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
+from faster_coco_eval import mask as run_lengths
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
@@ -11,6 +14,20 @@ from torchvision.utils import draw_segmentation_masks
 
 # Neighbours in the list of objects differ for the colour-blind too (Okabe and Ito 2008, without black).
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+
+
+def draw(image: Tensor, entry: Mapping[str, Any]) -> Tensor:
+    """The image with the objects of its prediction.
+
+    Args:
+        image: uint8 (3, H, W).
+        entry: has objects: class, score, box (x1, y1, x2, y2) and perhaps mask, as COCO's run lengths.
+    """
+    objects = entry["objects"]
+    boxes = torch.tensor([one["box"] for one in objects]).view(-1, 4)
+    texts = [f"{one['class']} {one['score']:.2f}" for one in objects]
+    masks = [torch.from_numpy(run_lengths.decode(one["mask"])).bool() for one in objects if "mask" in one]
+    return draw_objects(image, boxes, texts, torch.stack(masks) if masks else None)
 
 
 def draw_objects(

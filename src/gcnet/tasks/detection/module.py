@@ -1,4 +1,4 @@
-"""Detection and instance segmentation: a detector's own losses; COCO's figures of its boxes and masks.
+"""Detection and instance segmentation: a detector's own losses.
 
 A batch has images (tensors (3, H, W) of 0..1), targets (boxes, labels, iscrowd, image_id, perhaps masks), indices,
 errors and dropped, as `gcnet.data.DetectionBatch`.
@@ -9,96 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from faster_coco_eval import mask as run_lengths
 from torch import Tensor, nn
 
-from gcnet.distributed import gathered
-from gcnet.errors import GcnetTypeError
-from gcnet.surgery.frames import images_as_given, is_detector
-from gcnet.tasks.detection.average_precision import average_precision
-from gcnet.tasks.step import Metrics, Setup, Task
+from gcnet.surgery.frames import images_as_given
+from gcnet.tasks.detection.metrics import DetectMetrics, Found
+from gcnet.tasks.step import Setup, Task
 
-Found = dict[str, Tensor]
 OBJECT_KEYS = ("boxes", "labels", "masks")
-MASK_THRESHOLD = 0.5
-
-
-def task_of(model: nn.Module) -> str | None:
-    """ "segment" or "detect" for a detector with or without masks; None for any other model."""
-    if not is_detector(model):
-        return None
-    heads = getattr(model, "roi_heads", None)
-    return "segment" if heads is not None and heads.has_mask() else "detect"
-
-
-def as_results(image_id: int, found: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    """One image's detections in COCO's result format; a category's id is its label plus 1.
-
-    Args:
-        image_id: of the image.
-        found: boxes (N, 4), labels (N,) from 0, scores (N,), perhaps masks (N, 1, H, W), probabilities.
-    """
-    boxes = found["boxes"].detach().float().cpu()
-    sides = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
-    scores, labels = found["scores"].float().tolist(), found["labels"].tolist()
-    results: list[dict[str, Any]] = [
-        {"image_id": image_id, "category_id": label + 1, "bbox": box, "score": score}
-        for box, score, label in zip(sides, scores, labels, strict=True)
-    ]
-    if "masks" in found:
-        pixels = (found["masks"][:, 0] >= MASK_THRESHOLD).cpu().numpy().astype(np.uint8)
-        for result, mask in zip(results, pixels, strict=True):
-            runs = run_lengths.encode(np.asfortranarray(mask))
-            counts = runs["counts"]
-            text = counts.decode("ascii") if isinstance(counts, bytes) else counts
-            result["segmentation"] = {"size": list(runs["size"]), "counts": text}
-    return results
-
-
-class DetectMetrics(Metrics):
-    """COCO's twelve figures of boxes (`box_AP`, `box_AP50`, ...) and, with masks, of masks; AP of every class.
-
-    Only images that were seen count: one whose file cannot be read is no miss.
-
-    Args:
-        truth: images, annotations and categories in COCO's format, category ids being labels plus 1.
-        masks: evaluate masks, too.
-    """
-
-    def __init__(self, truth: Mapping[str, Any], *, masks: bool) -> None:
-        super().__init__()
-        self.truth = truth
-        self.masks = masks
-        self.found: dict[int, list[dict[str, Any]]] = {}
-
-    def update(self, outputs: list[Found], batch: Any, loss: Tensor | None = None) -> None:
-        for found, target in zip(outputs, batch.targets, strict=True):
-            self.found[target["image_id"]] = as_results(target["image_id"], found)
-
-    def compute(self) -> dict[str, Any]:
-        found = gathered(self.found)
-        if not found:
-            return {}
-        truth = {
-            "images": [image for image in self.truth["images"] if image["id"] in found],
-            "annotations": [one for one in self.truth["annotations"] if one["image_id"] in found],
-            "categories": self.truth["categories"],
-        }
-        detections = [detection for image_id in sorted(found) for detection in found[image_id]]
-        figures: dict[str, Any] = {}
-        per_class: dict[int, dict[str, Any]] = {}
-        for name, kind in (("box", "bbox"), ("mask", "segm"))[: 2 if self.masks else 1]:
-            part = average_precision(truth, detections, kind=kind)  # type: ignore[arg-type]
-            for row in part.pop("per_class"):
-                entry = per_class.setdefault(row["category_id"], {"class": row["class"]})
-                entry |= {f"{name}_AP": row["AP"], f"{name}_AP50": row["AP50"]}
-            figures |= {f"{name}_{key}": value for key, value in part.items()}
-        return figures | {"per_class": [per_class[category] for category in sorted(per_class)]}
-
-    def reset(self) -> None:
-        self.found = {}
 
 
 class DetectTask(Task):
@@ -116,10 +34,6 @@ class DetectTask(Task):
     def __init__(self, model: nn.Module, setup: Setup, *, truth: Mapping[str, Any], masks: bool) -> None:
         super().__init__(model, DetectMetrics(truth, masks=masks), setup)
 
-    @staticmethod
-    def plain_loss(outputs: Any, batch: Any) -> Tensor:
-        raise GcnetTypeError("a detector has losses in training mode only")
-
     def forward(self, images: list[Tensor]) -> list[Found]:
         return self.model(list(images))
 
@@ -134,19 +48,6 @@ class DetectTask(Task):
             "dropped_boxes", dropped, on_step=False, on_epoch=True, reduce_fx="sum", batch_size=size, sync_dist=True
         )
         return torch.stack([value.float() for value in losses.values()]).sum()
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.note_errors(batch)
-        if batch.images:
-            self.metrics.update(self(batch.images), batch, torch.zeros(()))
-
-    def indices(self, batch: Any) -> Tensor:
-        return batch.indices
-
-    def note_errors(self, batch: Any) -> None:
-        names = self.common.names["train" if self.training else "val"]
-        for index, reason in batch.errors:
-            self.skipped.setdefault(str(names[index]), reason)
 
 
 def trainable(target: Mapping[str, Any]) -> dict[str, Tensor]:

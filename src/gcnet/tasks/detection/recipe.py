@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from gcnet.errors import SettingsError
+from gcnet.errors import SettingsError, choice
 from gcnet.tasks.settings import Settings
 
 RECIPES = {"1x": 12, "2x": 24}  # epochs
-MODELS = {"detect": "fasterrcnn_resnet50_fpn", "segment": "maskrcnn_resnet50_fpn"}
 LR, IMAGES = 0.02, 16  # of the paper: two images on each of eight GPUs
 DEFAULTS: dict[str, Any] = {
     "batch_size": 2,
@@ -18,7 +19,6 @@ DEFAULTS: dict[str, Any] = {
     "schedule": "steps",
     "warmup_steps": 500,
     "clip_norm": 35.0,
-    "label_smoothing": 0.0,
 }
 
 
@@ -27,7 +27,7 @@ class SettingsWarning(UserWarning):
 
 
 def detection_settings(
-    data: str, *, task: Literal["detect", "segment"] = "segment", recipe: Literal["1x", "2x"] = "1x", **changes: Any
+    data: str, *, task: Literal["detect", "instances"] = "instances", recipe: Literal["1x", "2x"] = "1x", **changes: Any
 ) -> Settings:
     """The settings of GCNet's detectors (arXiv 1904.11492, section 4.1), with changes.
 
@@ -38,27 +38,35 @@ def detection_settings(
         data: see `gcnet.data.load_detection`.
         task: boxes, or boxes and masks.
         recipe: 12 or 24 epochs.
-        **changes: other fields of `Settings`.
+        **changes: other flat names of `Settings`.
 
     Warns:
         SettingsWarning: lr was scaled.
     """
-    if task not in MODELS:
-        raise SettingsError(f"task={task!r}: allowed are 'detect', 'segment'")
-    if recipe not in RECIPES:
-        raise SettingsError(f"recipe={recipe!r}: allowed are '1x', '2x'")
-    values = {"model": MODELS[task], "epochs": RECIPES[recipe], **DEFAULTS, **changes}
-    if "lr" not in changes:
-        sizes = [values.get(name, 1) for name in ("batch_size", "accumulate", "devices", "nodes")]
-        if not all(type(size) is int and size >= 1 for size in sizes):
-            return Settings(data=data, task=task, **values)  # which says what is wrong
-        images = sizes[0] * sizes[1] * sizes[2] * sizes[3]
-        values["lr"] = LR * images / IMAGES
-        if images != IMAGES:
-            warnings.warn(
-                f"lr: {LR:g} is for {IMAGES} images in a step; for {images} it is scaled to {values['lr']:g} "
-                "(give lr to choose it)",
-                SettingsWarning,
-                stacklevel=2,
-            )
-    return Settings(data=data, task=task, **values)
+    return Settings(data=data, task=task, recipe=recipe, **changes)
+
+
+def derived(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by flat names, with the epochs of `recipe` and the lr of the images in a step, unless those are given.
+
+    Warns:
+        SettingsWarning: lr was scaled.
+    """
+    values = {**given}
+    recipe = choice("recipe", values.pop("recipe", "1x"), tuple(RECIPES), kind=SettingsError)
+    if "optimisation" in given:
+        return values
+    values.setdefault("epochs", RECIPES[recipe])
+    sizes = [{**DEFAULTS, **values}.get(name, 1) for name in ("batch_size", "accumulate", "devices", "nodes")]
+    if "lr" in values or not all(type(size) is int and size > 0 for size in sizes):
+        return values  # `Settings` says what is wrong with them
+    images = math.prod(sizes)
+    values["lr"] = LR * images / IMAGES
+    if images != IMAGES:
+        warnings.warn(
+            f"lr: {LR:g} is for {IMAGES} images in a step; for {images} it is scaled to {values['lr']:g} "
+            "(give lr to choose it)",
+            SettingsWarning,
+            stacklevel=4,
+        )
+    return values

@@ -1,0 +1,61 @@
+"""Attention pooling: one softmax-weighted mean of all positions, the context modelling of GCNet and SNL."""
+
+import torch
+from torch import Tensor
+
+from gcnet.errors import GcnetError
+from gcnet.ops.attention_pooling import kernels
+from gcnet.ops.attention_pooling.fused import attention_pool_fused
+from gcnet.ops.attention_pooling.fused import pool_by_logits as pool_by_logits
+from gcnet.ops.attention_pooling.reference import attention_pool_reference as attention_pool_reference
+from gcnet.ops.checks import check_map
+
+
+def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Pool a map to one vector with one attention map for all queries (arXiv 1904.11492, eq. 5).
+
+    `context_b = sum_j alpha_bj x_bj` with `alpha_b = softmax_j(weight . x_bj + bias)` over all positions.
+
+    Args:
+        x: Feature map with one, two or three spatial dimensions.
+        weight: The key vector w_k.
+        bias: Its bias, a scalar or one number. It cancels in the softmax; its gradient is exactly zero.
+
+    Shape:
+        x (B, C, *spatial), weight (C,), bias () or (1,) -> context (B, C).
+
+    Dtype:
+        That of x; logits, softmax and sums are float32 or wider, also under autocast.
+
+    Raises:
+        ValueError: x is no map with positions, or weight or bias do not fit it.
+
+    Example:
+        >>> import torch
+        >>> attention_pool(torch.ones(2, 3, 4, 4), torch.zeros(3)).shape
+        torch.Size([2, 3])
+    """
+    check_map(x)
+    if weight.shape != x.shape[1:2]:
+        raise GcnetError(
+            f"weight has shape {tuple(weight.shape)}; expected ({x.shape[1]},), one number per channel of x"
+        )
+    if bias is not None and bias.numel() != 1:
+        raise GcnetError(f"bias has shape {tuple(bias.shape)}; expected a scalar or shape (1,)")
+    if kernels.available(x):
+        context_BC = kernels.attention_pool_kernels(x, weight)
+        return context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)
+    return attention_pool_fused(x, weight, bias)
+
+
+def attention_pool_and_skip(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`attention_pool`, and x to go on with: `(x, context)`.
+
+    Who adds the returned x to something that depends on the context saves a pass over the map in training on a GPU:
+    the two gradients of x are added while the pool's own is written. Elsewhere it is x itself.
+    """
+    differentiable = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if not differentiable or torch.compiler.is_compiling() or not kernels.available(x):
+        return x, attention_pool(x, weight, bias)
+    x, context_BC = kernels.attention_pool_and_skip(x, weight)
+    return x, context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)

@@ -1,0 +1,80 @@
+"""Attention whose logits also see where query and key lie to each other, by row and by column."""
+
+from torch import Tensor
+
+from gcnet.errors import GcnetError
+from gcnet.ops.relative_attention.augmented import relative_attend_augmented
+from gcnet.ops.relative_attention.reference import relative_attend_reference as relative_attend_reference
+
+
+def relative_attend(
+    query: Tensor | None,
+    key: Tensor | None,
+    value: Tensor,
+    *,
+    position_query: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+) -> Tensor:
+    """y_i = sum_j softmax_j(q_i . k_j + p_i . (rows_ij + columns_ij)) v_j (arXiv 1904.05873, eqs. 1-5).
+
+    The softmax runs over all keys of a grid of I x J, which may be coarser than the H x W queries. Time O(P Q), memory
+    O(P (D + I + J)): no P x Q matrix.
+
+    Args:
+        query: q, what the content of the key is compared with; None for logits of the position alone.
+        key: k; None with query.
+        value: v.
+        position_query: p, what the features of the relative position are compared with.
+        rows: Features of the pairs of a query's row and a key's row.
+        columns: Features of the pairs of columns.
+
+    Shape:
+        query (B, N, H, W, D), key (B, N, I, J, D), value (B, N, I, J, V), position_query (B, N, H, W, E), rows
+        (N, H, I, E), columns (N, W, J, E) -> (B, N, H, W, V). The queries may have size 1 along B, H and W.
+
+    Dtype:
+        That of value; products, softmax and sums are float32 or wider, also under autocast.
+
+    Raises:
+        ValueError: query without key or the reverse, or shapes that do not fit.
+
+    Example:
+        >>> import torch
+        >>> value, p = torch.randn(2, 4, 3, 3, 8), torch.randn(2, 4, 6, 5, 8)
+        >>> rows, columns = torch.randn(4, 6, 3, 8), torch.randn(4, 5, 3, 8)
+        >>> relative_attend(None, None, value, position_query=p, rows=rows, columns=columns).shape
+        torch.Size([2, 4, 6, 5, 8])
+    """
+    _check(query, key, value, position_query, rows, columns)
+    return relative_attend_augmented(query, key, value, position_query, rows, columns)
+
+
+def _check(
+    query: Tensor | None, key: Tensor | None, value: Tensor, position_query: Tensor, rows: Tensor, columns: Tensor
+) -> None:
+    if value.ndim != 5 or 0 in value.shape[2:4]:
+        raise GcnetError(f"value has shape {tuple(value.shape)}; expected (B, N, I, J, V) with at least one key")
+    if rows.ndim != 4 or columns.ndim != 4:
+        raise GcnetError(
+            f"rows and columns must be (N, H, I, E) and (N, W, J, E); got {tuple(rows.shape)}, {tuple(columns.shape)}"
+        )
+    B, N, I, J, _ = value.shape
+    H, W, E = rows.shape[1], columns.shape[1], rows.shape[3]
+    _expect("rows", rows, (N, H, I, E))
+    _expect("columns", columns, (N, W, J, E))
+    _expect("position_query", position_query, (B, N, H, W, E), broadcast=True)
+    if (query is None) != (key is None):
+        raise GcnetError("query and key go together: give both, or None for both")
+    if query is not None and key is not None:
+        _expect("key", key, (B, N, I, J, key.shape[-1]))
+        _expect("query", query, (B, N, H, W, key.shape[-1]), broadcast=True)
+
+
+def _expect(name: str, tensor: Tensor, shape: tuple[int, ...], *, broadcast: bool = False) -> None:
+    sizes = tuple(tensor.shape)
+    free = (0, 2, 3) if broadcast else ()
+    if len(sizes) != len(shape) or any(
+        n != m and not (i in free and n == 1) for i, (n, m) in enumerate(zip(sizes, shape, strict=True))
+    ):
+        raise GcnetError(f"{name} has shape {sizes}; expected {shape} to go with the others")
