@@ -1,7 +1,6 @@
 """The frame of a detector, as torchvision builds it: a list of images is scaled, normalised and padded to one batch.
 
-No other file asks whether a model is a detector. Classes are recognised by module and name, since torchvision's
-detectors take seconds to import: who has such a model has imported them.
+No other file asks whether a model is a detector.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from gcnet.surgery.labels import derives
 
-_TRANSFORM = ("torchvision.models.detection.transform.GeneralizedRCNNTransform",)
+_FRAME = {"torchvision.models.detection.transform.GeneralizedRCNNTransform"}
 
 
 def is_detector(model: nn.Module) -> bool:
@@ -22,7 +21,7 @@ def is_detector(model: nn.Module) -> bool:
 
 def frame_of(model: nn.Module) -> Any:
     """The child that makes a batch of the images, with its `min_size` and `max_size`; None if there is none."""
-    return next((child for child in model.children() if derives(child, _TRANSFORM)), None)
+    return next((child for child in model.children() if derives(child, _FRAME)), None)
 
 
 def framed(model: nn.Module, images: Sequence[Tensor]) -> Any:
