@@ -255,15 +255,7 @@ def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
         value = given[key]
         if value is not None and (len(value) != 2 or min(value) < 1):
             raise GcnetError(f"{key}={value!r}: expected two numbers from 1: per level before NMS, per image after it")
-    for key in (
-        "base_channels",
-        "groups",
-        "group_width",
-        "fpn_channels",
-        "fc_channels",
-        "mask_channels",
-        "rois_per_image",
-    ):
+    for key in (*_RESNET, "fpn_channels", "fc_channels", "mask_channels", "rois_per_image"):
         if given[key] is not None:
             whole(key, given[key])
 
