@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -97,7 +98,7 @@ class _TensorBytes(TorchDispatchMode):
 
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
-        self.bytes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+        self.bytes: dict[int, int] = {StorageWeakRef(tensor.untyped_storage()).cdata: 0 for tensor in known}
         self.now = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -108,7 +109,7 @@ class _TensorBytes(TorchDispatchMode):
         return out
 
     def _note(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
+        key = StorageWeakRef(storage).cdata
         if key not in self.bytes:
             self.bytes[key] = storage.nbytes()
             self.now += storage.nbytes()
