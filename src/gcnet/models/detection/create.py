@@ -22,9 +22,9 @@ from gcnet.models.detection.names import parsed
 from gcnet.models.detection.presets import PRESETS, Preset
 from gcnet.models.detection.retinanet import OneStage
 from gcnet.models.detection.two_stage import TwoStage
+from gcnet.models.preprocessing import MEAN, STD
 from gcnet.surgery import record
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Options that only some detectors have.
 _TWO_STAGE = ("proposals", "train_proposals", "rois_per_image", "fc_channels", "box_head")
 _MASK = ("mask_channels",)
@@ -255,15 +255,7 @@ def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
         value = given[key]
         if value is not None and (len(value) != 2 or min(value) < 1):
             raise GcnetError(f"{key}={value!r}: expected two numbers from 1: per level before NMS, per image after it")
-    for key in (
-        "base_channels",
-        "groups",
-        "group_width",
-        "fpn_channels",
-        "fc_channels",
-        "mask_channels",
-        "rois_per_image",
-    ):
+    for key in (*_RESNET, "fpn_channels", "fc_channels", "mask_channels", "rois_per_image"):
         if given[key] is not None:
             whole(key, given[key])
 
