@@ -75,7 +75,8 @@ class TaskSpec:
         build: (settings, classes) -> the model before its first step, with its record.
         open: (what was read, model, settings or None to look only) -> datasets.
         module: (model, setup, source, settings) -> the Lightning module that trains it.
-        metrics: (source, split) -> `gcnet.tasks.step.Metrics`, merged over processes.
+        metrics: (source, split) -> a module that gathers figures over batches and processes: `update(outputs, batch)`,
+            `compute`, which is empty if no example was seen, and `reset`.
         predict: (model, files, threshold) -> one `Prediction` for each file; None: it reads no photographs.
         at_once: how many images are looked at together, unless settings say so.
         draw: (uint8 image, entry of its prediction) -> the image with what was found in it; None: nothing is drawn.
