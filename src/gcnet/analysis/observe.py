@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torchvision  # noqa: F401  (registers its operators)
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -46,7 +46,7 @@ def observe(model: nn.Module, images: Tensor) -> Observation:
     with evaluating(model), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         peak = stack.enter_context(_peak_bytes(model, images))
-        counter = stack.enter_context(FlopCounterMode(display=False, custom_mapping=_FORMULAS))
+        counter = stack.enter_context(FlopCounterMode(display=False, custom_mapping=_formulas()))
         stack.enter_context(_noting(model, counter, events))
         outputs = model(images)
         peak_bytes = peak()
@@ -148,12 +148,15 @@ def _pooled_transform(
     return 2 * h[0] * layers + (0 if key is None else 4 * math.prod(h))
 
 
-# What torch.utils.flop_counter leaves out or cannot know.
-_FORMULAS: dict[Any, Any] = {
-    torch.ops.aten.mv: _vector_product,
-    torch.ops.aten.dot: _vector_product,
-    torch.ops.aten.addmv: _matrix_vector,
-    torch.ops.torchvision.deform_conv2d: _deformable,
-    torch.ops.gcnet.attention_pool: _pool,
-    torch.ops.gcnet.pooled_transform: _pooled_transform,
-}
+def _formulas() -> dict[Any, Any]:
+    """What torch.utils.flop_counter leaves out or cannot know; torchvision's, if the model can have them."""
+    found: dict[Any, Any] = {
+        torch.ops.aten.mv: _vector_product,
+        torch.ops.aten.dot: _vector_product,
+        torch.ops.aten.addmv: _matrix_vector,
+        torch.ops.gcnet.attention_pool: _pool,
+        torch.ops.gcnet.pooled_transform: _pooled_transform,
+    }
+    if "torchvision" in sys.modules:
+        found[torch.ops.torchvision.deform_conv2d] = _deformable
+    return found

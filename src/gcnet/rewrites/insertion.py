@@ -250,7 +250,7 @@ def _with_own_channels(model: nn.Module, place: Place) -> Place:
 
 
 def _like(model: nn.Module, place: Place, block: Any) -> nn.Module:
-    """The block in the dtype, memory format and mode of its host, on its device, marked as inserted."""
+    """The block in the dtype, memory format and mode of its host, on its device."""
     if not isinstance(block, nn.Module):
         raise GcnetTypeError(f"block returned a {type(block).__name__}; expected a torch.nn.Module")
     host = model.get_submodule(place.host)
@@ -260,6 +260,4 @@ def _like(model: nn.Module, place: Place, block: Any) -> nn.Module:
         block = block.to(device=like.device, dtype=like.dtype)
     if any(map(is_channels_last, parameters)):
         block = block.to(memory_format=torch.channels_last)
-    block.train(host.training)
-    block.gcnet_side = place.side
-    return block
+    return block.train(host.training)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gcnet.blocks import ContextBlock, NonLocal
 from gcnet.surgery.labels import label
+from gcnet.surgery.probe import CONVS
 
 ACTIVATIONS: dict[str, str | None] = {
     label(nn.ReLU): "relu",
@@ -29,7 +30,6 @@ GATES: dict[str, str] = {
     "timm.layers.activations_me.HardSigmoidMe": "hard_sigmoid",
 }
 TIMM_NORM = "timm.layers.norm.LayerNorm2d"
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -39,7 +39,7 @@ class CannotConvertError(Exception):
 
 def pointwise(conv: Any) -> None:
     """Check that a layer is a plain 1x1 convolution."""
-    if type(conv) not in _CONVS and not _is_wrapped(conv):
+    if type(conv) not in CONVS and not _is_wrapped(conv):
         raise CannotConvertError(f"one of its layers is a {type(conv).__name__}, not a plain convolution")
     plain = conv.groups == 1 and {*conv.kernel_size, *conv.stride} == {1} and set(conv.padding) == {0}
     if not plain:
@@ -48,7 +48,7 @@ def pointwise(conv: Any) -> None:
 
 def _is_wrapped(conv: nn.Module) -> bool:
     """mmcv's own Conv2d and Conv3d: PyTorch's, with a detour for empty batches."""
-    return type(conv).__module__ == "mmcv.cnn.bricks.wrappers" and type(conv).__bases__[0] in _CONVS
+    return type(conv).__module__ == "mmcv.cnn.bricks.wrappers" and type(conv).__bases__[0] in CONVS
 
 
 def gate(module: nn.Module) -> str:
