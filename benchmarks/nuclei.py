@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
+from gcnet.data.loading import train_loader
 from gcnet.recipes import Run, train
 from gcnet.recipes.run.training import prepare
 from gcnet.tasks.detection.module import trainable
 from gcnet.tasks.detection.recipe import detection_settings
-from gcnet.tasks.run_data import train_loader
 from gcnet.tasks.settings import Settings
 from measure import write
 

@@ -16,12 +16,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors.torch import load_file
 
 import gcnet
+from gcnet.data.loading import eval_loader, train_loader
 from gcnet.data.source import open_images, open_photographs
 from gcnet.errors import RunError, SettingsError
 from gcnet.recipes import Settings, train
 from gcnet.recipes.run.training import prepare
 from gcnet.tasks import NonFiniteError
-from gcnet.tasks.run_data import eval_loader, train_loader
 from gcnet.tasks.settings import from_json
 from gcnet.tasks.step import Task
 
@@ -277,7 +277,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(settings, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("gcnet.tasks.checkpoint_io.torch.save", full_the_second_time)
+        patch.setattr("gcnet.tasks.run_files.torch.save", full_the_second_time)
         with pytest.raises(OSError, match=r"last\.ckpt: the disk is full; the older file is intact"):
             train(settings)
     assert len(calls) == 2

@@ -13,7 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 import gcnet
 from gcnet.rewrites import RewriteError
-from gcnet.rewrites.deformation import DeformableConv2d
+from gcnet.surgery.deformable import DeformableConv2d
 
 
 def small_resnext() -> ResNet:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.functional import pil_to_tensor
 
 from gcnet.data.classification.transforms import eval_transform
 from gcnet.data.images import EXTENSIONS, read_image
@@ -122,6 +121,8 @@ def _read(item: Any, unreadable: dict[str, str]) -> Iterator[tuple[str, Image.Im
 
 def _default_transform(model: nn.Module) -> Transform:
     if is_detector(model):
+        from torchvision.transforms.functional import pil_to_tensor  # here, since torchvision takes seconds to import
+
         return lambda image: pil_to_tensor(image).float() / 255
     preprocessing = record.preprocessing(model)
     if preprocessing is None and getattr(model, "pretrained_cfg", None):

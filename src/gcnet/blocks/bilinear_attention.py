@@ -1,7 +1,6 @@
 """BAT, the non-local block with grouped bilinear attentional transforms (CVPR 2020), starting as the identity."""
 
 import torch
-from timm.layers import BatNonLocalAttn
 from torch import Tensor
 
 from gcnet.blocks.gated import Gated
@@ -53,6 +52,8 @@ class BilinearAttention(Gated):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        from timm.layers import BatNonLocalAttn  # here, since timm takes seconds to import
+
         check_channels(channels)
         hidden = hidden_channels(channels, None, reduction)
         check_count("block_size", block_size)

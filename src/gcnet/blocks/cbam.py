@@ -1,7 +1,6 @@
 """CBAM, channel attention followed by spatial attention (arXiv 1807.06521), starting as the identity."""
 
 import torch
-from timm.layers.cbam import CbamModule
 from torch import Tensor
 
 from gcnet.blocks.gated import Gated
@@ -42,6 +41,8 @@ class Cbam(Gated):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        from timm.layers.cbam import CbamModule  # here, since timm takes seconds to import
+
         check_channels(channels)
         hidden = hidden_channels(channels, None, reduction)
         block = CbamModule(channels, rd_channels=hidden, spatial_kernel_size=check_odd("kernel_size", kernel_size))

@@ -3,7 +3,7 @@
 B images, C channels, H hidden channels.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -122,9 +122,10 @@ class ContextBlock(nn.Module):
         of_key = None if key is None else tensors_of(key, nn.Linear)
         of_scale = None if scale is None else as_branch(scale)
         of_add = None if add is None else as_branch(add)
-        for layer, tensors in ((key, of_key), (scale, of_scale), (add, of_add)):
-            if layer is not None and tensors is None:
-                return None
+        if (key is not None and of_key is None) or (scale is not None and of_scale is None):
+            return None
+        if add is not None and of_add is None:
+            return None
         return None if of_key is None else of_key[0].squeeze(0), of_scale, of_add
 
     def forward(self, x: Tensor) -> Tensor:
@@ -201,7 +202,7 @@ class LinearTransform(nn.Module):
 
 def as_branch(transform: nn.Module) -> Branch | None:
     """A transform as tensors; None if one of its layers, or it itself, is not what the constructor made."""
-    layers = transform._modules
+    layers: dict[str, Any] = transform._modules
     if as_made(transform, LinearTransform):
         last = tensors_of(layers["project"], nn.Linear)
         return None if last is None else Branch((None, None, None, None, *last))

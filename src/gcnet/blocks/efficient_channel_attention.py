@@ -1,7 +1,6 @@
 """ECA, a channel gate from one small convolution along the channels (arXiv 1910.03151), starting as the identity."""
 
 import torch
-from timm.layers import EcaModule
 from torch import Tensor
 
 from gcnet.blocks.gated import Gated
@@ -39,6 +38,8 @@ class EfficientChannelAttention(Gated):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        from timm.layers import EcaModule  # here, since timm takes seconds to import
+
         check_channels(channels)
         if kernel_size is None:
             block = EcaModule(channels)

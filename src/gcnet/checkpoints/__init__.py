@@ -1,8 +1,5 @@
 """Saved models: safetensors whose header says how to build the model that the tensors fill."""
 
-from gcnet.checkpoints.load import Checkpoint as Checkpoint
-from gcnet.checkpoints.load import load_checkpoint as load_checkpoint
-from gcnet.checkpoints.save import save_checkpoint as save_checkpoint
-from gcnet.errors import CheckpointError as CheckpointError
+from gcnet.lazy import attach
 
-__all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "save_checkpoint"]
+__all__, __getattr__, __dir__ = attach(__name__)

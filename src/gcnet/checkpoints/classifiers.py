@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 
-import timm
 import torch
-import torchvision
 from torch import nn
 
 from gcnet.checkpoints.content import Adapter, Built, Content
@@ -82,6 +80,9 @@ def _sketch(name: str) -> nn.Module:
 
 def _candidates(state: Mapping[str, object]) -> Iterator[str]:
     """Names worth a try, the likely ones first; which kind of network it is shows in the names of the tensors."""
+    import timm  # here, since it and torchvision take seconds to import
+    import torchvision
+
     patterns = [pattern for mark, patterns in _KINDS if mark in state for pattern in patterns]
     names = [*CATALOGUE, *torchvision.models.list_models(module=torchvision.models)]
     names = [name for name in names if name not in ("googlenet", "inception_v3")]  # with heads that only train

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-import gcnet
 from gcnet.cli.analyze import analyze
 from gcnet.cli.blocks import blocks
 from gcnet.cli.compare import compare
@@ -20,6 +19,7 @@ from gcnet.cli.predict import predict
 from gcnet.cli.profile import profile
 from gcnet.cli.simplify import simplify
 from gcnet.cli.train import train
+from gcnet.version import __version__
 
 COMMANDS = (demo, train, evaluate, predict, compare, analyze, blocks, profile, fold, simplify, export, convert)
 
@@ -34,7 +34,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"gcnet {gcnet.__version__}")
+        typer.echo(f"gcnet {__version__}")
         raise typer.Exit
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 
-import timm
-import torchvision
 from torch import nn
 
 from gcnet.errors import GcnetError
-from gcnet.models.detection import DETECTORS
-from gcnet.scenes.net import SceneNet
+from gcnet.models.detection.names import DETECTORS
 
 Build = Callable[[int], nn.Module]
 
@@ -22,6 +20,8 @@ _AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 def from_torchvision(name: str, num_classes: int) -> nn.Module:
     """A classifier of torchvision by its name there, with random weights."""
+    import torchvision  # here, since it takes seconds
+
     known = [model for model in torchvision.models.list_models(module=torchvision.models) if "quantized" not in model]
     if name not in known:
         raise GcnetError(f"name={name!r} is no model that gcnet or torchvision knows; {_closest(name, known)}")
@@ -32,10 +32,18 @@ def from_torchvision(name: str, num_classes: int) -> nn.Module:
 
 def from_timm(name: str, num_classes: int) -> nn.Module:
     """A classifier of timm by its name there (without `timm/`), with random weights."""
+    import timm  # here, since it takes seconds
+
     if not timm.is_model(name):
         known = [f"timm/{model}" for model in timm.list_models()]
         raise GcnetError(f"name={'timm/' + name!r} is no model that timm knows; {_closest('timm/' + name, known)}")
     return timm.create_model(name, pretrained=False, num_classes=num_classes)
+
+
+def from_address(address: str, num_classes: int) -> nn.Module:
+    """A model of a room above this one, which must not be imported here: "package.module:Class"."""
+    module, _, kind = address.partition(":")
+    return getattr(import_module(module), kind)(num_classes)
 
 
 def _closest(name: str, known: list[str]) -> str:
@@ -44,7 +52,7 @@ def _closest(name: str, known: list[str]) -> str:
 
 
 CATALOGUE: dict[str, Build] = {
-    "scenes": SceneNet,
+    "scenes": partial(from_address, "gcnet.scenes.net:SceneNet"),
     "resnet18": partial(from_torchvision, "resnet18"),
     "resnet34": partial(from_torchvision, "resnet34"),
     "resnet50": partial(from_torchvision, "resnet50"),

@@ -12,8 +12,7 @@ from torch import nn
 from gcnet.blocks.catalogue import CATALOGUE as BLOCKS
 from gcnet.errors import GcnetTypeError, whole
 from gcnet.models.catalogue import build
-from gcnet.models.detection import create_detector, is_detector
-from gcnet.models.detection.create import backbone_name
+from gcnet.models.detection.names import backbone_name, is_detector
 from gcnet.models.preprocessing import default_preprocessing
 from gcnet.models.weights import has_package, load_imagenet, load_imagenet_backbone, load_weights
 from gcnet.rewrites import deform as make_deformable
@@ -21,7 +20,6 @@ from gcnet.rewrites import insert
 from gcnet.surgery import record
 from gcnet.surgery.probe import example_input
 
-_DETECTOR_OPTIONS = frozenset(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
 _TASKS = {"scenes": "scenes"}  # the others' is "classify"; detectors note their own
 
 
@@ -61,7 +59,7 @@ def create_model(
         2
     """
     whole("num_classes", num_classes)
-    own = {key: options.pop(key) for key in _DETECTOR_OPTIONS & options.keys()} if is_detector(name) else {}
+    own = {key: options.pop(key) for key in _detector_options() & options.keys()} if is_detector(name) else {}
     if block is None and (stages is not None or options):
         given = [*(["stages"] if stages is not None else []), *options]
         raise GcnetTypeError(f"{', '.join(given)} given without block=...: these say where and how to put a block")
@@ -88,6 +86,8 @@ def plain_model(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.M
     """
     whole("num_classes", num_classes)
     if is_detector(name):
+        from gcnet.models.detection.create import create_detector  # here, since it imports torchvision
+
         return create_detector(name, num_classes=num_classes, **options)
     if options:
         raise GcnetTypeError(f"{name!r} has no options, {', '.join(options)} given")
@@ -97,6 +97,12 @@ def plain_model(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.M
     if preprocessing:
         record.set_preprocessing(model, preprocessing)
     return model
+
+
+def _detector_options() -> set[str]:
+    from gcnet.models.detection.create import create_detector
+
+    return set(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
 
 
 def _fill_from_imagenet(model: nn.Module, name: str) -> None:

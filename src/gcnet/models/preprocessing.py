@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import timm.data
-import torchvision
 from torch import nn
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 0..1
 IMAGENET: dict[str, Any] = {
     "size": [224, 224],
     "resize": 256,
     "interpolation": "bilinear",
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
+    "mean": list(MEAN),
+    "std": list(STD),
     "channel_order": "RGB",
 }
 
@@ -25,8 +24,11 @@ def default_preprocessing(name: str, model: nn.Module) -> dict[str, Any] | None:
         return None
     if name.startswith("timm/"):
         return _from_timm(model)
+    import torchvision  # here, since it takes seconds
+
     try:
-        transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()  # type: ignore[attr-defined]
+        published: Any = torchvision.models.get_model_weights(name)
+        transforms = published.DEFAULT.transforms()
     except (ValueError, AttributeError):  # a model of torchvision without published weights
         return dict(IMAGENET)
     crop = transforms.crop_size[0]
@@ -40,6 +42,8 @@ def default_preprocessing(name: str, model: nn.Module) -> dict[str, Any] | None:
 
 
 def _from_timm(model: nn.Module) -> dict[str, Any]:
+    import timm.data  # here, since it takes seconds
+
     config = timm.data.resolve_model_data_config(model)
     _, height, width = config["input_size"]
     interpolation = config["interpolation"]

@@ -7,10 +7,9 @@ import importlib.util
 import logging
 from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
-import timm
 import torch
-import torchvision
 from torch import nn
 
 from gcnet.errors import CheckpointError
@@ -186,8 +185,9 @@ def counters(own: Mapping[str, torch.Tensor]) -> set[str]:
 def head_keys(model: nn.Module) -> set[str]:
     """The names of the classifier's tensors: what a detector or timm says, else the last linear or conv layer's."""
     named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
-    if hasattr(model, "head_names"):
-        named = model.head_names()  # type: ignore[operator]
+    own: Any = getattr(model, "head_names", None)
+    if own is not None:
+        named = own()
     if named is None:
         layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         named = layers[-1:]
@@ -214,5 +214,10 @@ def _from_package(name: str) -> dict[str, torch.Tensor]:
 
 def _downloaded(name: str) -> Mapping[str, torch.Tensor]:
     if name.startswith("timm/"):
+        import timm  # here and below, since they take seconds
+
         return timm.create_model(name.removeprefix("timm/"), pretrained=True).state_dict()
-    return torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)  # type: ignore[attr-defined]
+    import torchvision
+
+    published: Any = torchvision.models.get_model_weights(name)
+    return published.DEFAULT.get_state_dict(progress=False, check_hash=True)

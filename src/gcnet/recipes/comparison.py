@@ -17,6 +17,7 @@ from torch import nn
 
 from gcnet.analysis.comparison import Comparison, Cost, Failure, Result, make_rows
 from gcnet.analysis.cost import count_macs, count_parameters
+from gcnet.analysis.published import Published
 from gcnet.errors import RunError, SettingsError
 from gcnet.recipes.inputs import device_of
 from gcnet.recipes.run import folder as folders
@@ -77,14 +78,7 @@ def compare(
         raise SettingsError(f"seeds={seeds!r}: allowed are whole numbers from 1, or a list of seeds")
     require_report()
     variants = make_variants(settings, blocks=blocks, axis=axis, values=values)
-    planned = [
-        (variant.label, replace(variant.settings, seed=seed, name=f"{name}/{variant.folder}/seed{seed}"))
-        for seed in chosen
-        for variant in variants
-    ]
-    for _, run in planned:
-        if (run.folder / "settings.json").exists():
-            folders.check_resumable(run.folder, run)
+    planned = _planned(variants, chosen, name)
     models, split = _prepare(variants)
     metric = spec(settings.task).metric
     shown = _Progress(len(planned), metric, shown=progress)
@@ -94,15 +88,31 @@ def compare(
     shown.say("timing all variants side by side")
     costs = _costs(models, settings, rounds=cost_rounds, budget=cost_seconds)
     rows = make_rows([variant.label for variant in variants], results, costs, metric)
-    folder = settings.run.runs / name
-    published = {variant.label: variant.published for variant in variants if variant.published is not None}
-    if not set(published) - {NONE}:
-        published = {}  # nothing is known but of the model without a block
+    folder, published = settings.run.runs / name, _published(variants)
     comparison = Comparison(
         folder, settings, metric, split, rows, tuple(results), tuple(failures), axis=axis, published=published
     )
     save_report(comparison)
     return comparison
+
+
+def _published(variants: Sequence[Variant]) -> dict[str, Published]:
+    """The paper's figures by label, if any are known but those of the model without a block."""
+    known = {variant.label: variant.published for variant in variants if variant.published is not None}
+    return known if set(known) - {NONE} else {}
+
+
+def _planned(variants: Sequence[Variant], seeds: Sequence[int], name: str) -> list[tuple[str, Settings]]:
+    """The label and the settings of every run; those that have begun must have begun with the same ones."""
+    planned = [
+        (variant.label, replace(variant.settings, seed=seed, name=f"{name}/{variant.folder}/seed{seed}"))
+        for seed in seeds
+        for variant in variants
+    ]
+    for _, run in planned:
+        if (run.folder / "settings.json").exists():
+            folders.check_resumable(run.folder, run)
+    return planned
 
 
 def _prepare(variants: Sequence[Variant]) -> tuple[dict[str, nn.Module], str]:

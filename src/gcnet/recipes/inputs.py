@@ -62,10 +62,7 @@ def model_of(source: str | Path, *, weights: str | Path | None = None, block: Bl
         if block.name is not None:
             raise UsageError(f"block={block.name!r}: {path} says itself which blocks it has; leave it out")
         return stored_model(path)
-    classes = _usual_classes(name)
-    return create_model(
-        name, num_classes=classes, weights=weights, block=block.name, stages=block.stages, **block.places()
-    )
+    return create_model(name, num_classes=_usual_classes(name), weights=weights, block=block.name, **block.places())
 
 
 def _usual_classes(name: str) -> int:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import to_pil_image
 
 from gcnet.analysis.grids import picture_of
 from gcnet.errors import SettingsError
@@ -24,6 +23,8 @@ from gcnet.report.attention import NO_MAP, attention_maps, draw_attention, last_
 from gcnet.surgery import record
 from gcnet.tasks.spec import Prediction
 from gcnet.tasks.table import spec_of
+
+Readable = tuple[Path, Prediction, Tensor]  # the files beside it begin like this; what was found; the image
 
 
 def predict(
@@ -77,12 +78,9 @@ def predict(
             found = known.predict(model, paths[part], threshold)
         results += [one.entry for one in found]
         if out is not None:
-            files = [Path(out) / name for name in names[part]]
-            readable = [(file, one, one.seen) for file, one in zip(files, found, strict=True) if one.seen is not None]
+            readable = _readable([Path(out) / name for name in names[part]], found)
             if known.draw is not None:
-                for file, one, image in readable:
-                    _write_picture(_beside(file, ".png"), known.draw(image, one.entry))
-                    write_text(_beside(file, ".json"), json.dumps(one.entry, indent=2) + "\n")
+                _draw(readable, known.draw)
             if show_attention and readable:
                 _draw_attention(readable, maps, model)
     if out is not None and known.draw is None:
@@ -90,7 +88,18 @@ def predict(
     return results
 
 
-def _draw_attention(readable: list[tuple[Path, Prediction, Tensor]], maps: dict[str, Tensor], model: nn.Module) -> None:
+def _readable(files: Sequence[Path], found: Sequence[Prediction]) -> list[Readable]:
+    return [(file, one, one.seen) for file, one in zip(files, found, strict=True) if one.seen is not None]
+
+
+def _draw(readable: list[Readable], draw: Callable[[Tensor, Mapping[str, Any]], Tensor]) -> None:
+    """What was found in each image as a picture and as JSON."""
+    for file, one, image in readable:
+        _write_picture(_beside(file, ".png"), draw(image, one.entry))
+        write_text(_beside(file, ".json"), json.dumps(one.entry, indent=2) + "\n")
+
+
+def _draw_attention(readable: list[Readable], maps: dict[str, Tensor], model: nn.Module) -> None:
     """The map of each stage's last block over each image."""
     if not maps:
         raise SettingsError(NO_MAP)
@@ -109,7 +118,7 @@ def _beside(file: Path, ending: str) -> Path:
 
 def _write_picture(file: Path, image: Tensor) -> None:
     """uint8 (3, H, W) as PNG."""
-    picture: Image.Image = to_pil_image(image)
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     write_atomically(file, lambda target: picture.save(target, format="PNG"))
 
 

@@ -17,8 +17,7 @@ from gcnet.analysis.results import Costs
 from gcnet.errors import GcnetError
 from gcnet.report.terminal import as_text, plain_table
 from gcnet.surgery.eager import check_model
-from gcnet.surgery.frames import is_detector
-from gcnet.tasks.detection.cost import DetectorPass, detector_part
+from gcnet.tasks.table import spec_of
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,16 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
     if rounds < 0:
         raise GcnetError(f"rounds={rounds!r} must be at least 0 (0: no timing)")
     images = random_images(model, input_size)
-    named, counted, boxes, behind = type(model).__name__, model, None, None
-    if is_detector(model):
-        counted = DetectorPass(model, images)
-        boxes, behind = counted.count, detector_part
-    costs = costs_of(counted, images, named=named, boxes=boxes, behind=behind, rounds=rounds, budget=budget)
+    counted = spec_of(model).cost(model, images)
+    costs = costs_of(
+        counted.module,
+        images,
+        named=type(model).__name__,
+        boxes=counted.boxes,
+        behind=counted.part_of,
+        rounds=rounds,
+        budget=budget,
+    )
     figures: dict[str, Any] = dict(vars(costs))
     if costs.without is not None:
         figures["without"] = Profile(**vars(costs.without))

@@ -2,29 +2,15 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
-import torch
-from torch import Tensor, nn
-from torchvision.models import resnet
-from torchvision.ops import DeformConv2d
+from torch import nn
 
-from gcnet.errors import RewriteError
+from gcnet.errors import RewriteError, whole
 from gcnet.surgery import families, record
-from gcnet.surgery import units as torchvision_resnet
 from gcnet.surgery.eager import check_model
+from gcnet.surgery.labels import DEFORMABLE, derives, label
 from gcnet.surgery.places import has_hooks
-from gcnet.surgery.probe import is_channels_last
-
-MaskGate = Literal["identity", "sigmoid"]
-_UNITS = (
-    resnet.BasicBlock,
-    resnet.Bottleneck,
-    torchvision_resnet.BasicBlock,
-    torchvision_resnet.Bottleneck,
-    families.timm_resnet.BasicBlock,
-    families.timm_resnet.Bottleneck,
-)
 
 
 def deform(
@@ -32,7 +18,7 @@ def deform(
     *,
     stages: str | Sequence[str],
     modulated: bool = False,
-    mask_gate: MaskGate = "identity",
+    mask_gate: Literal["identity", "sigmoid"] = "identity",
     deform_groups: int = 1,
 ) -> nn.Module:
     """Return a copy of a ResNet whose 3x3 convolutions sample where a small convolution, starting at zero, tells them.
@@ -62,13 +48,14 @@ def deform(
         >>> model.layer4[0].conv2.conv_offset.out_channels
         27
     """
+    from gcnet.surgery.deformable import DeformableConv2d  # here, since it imports torchvision
+
     check_model(model)
-    if mask_gate not in get_args(MaskGate):
+    if mask_gate not in ("identity", "sigmoid"):
         raise RewriteError(f"mask_gate={mask_gate!r} is unknown; use 'identity' (2 sigmoid) or 'sigmoid' (published)")
     if mask_gate != "identity" and not modulated:
         raise RewriteError(f"mask_gate={mask_gate!r} is for modulated=True: without modulation there is no mask")
-    if type(deform_groups) is not int or deform_groups < 1:
-        raise RewriteError(f"deform_groups={deform_groups!r}: allowed are whole numbers from 1")
+    whole("deform_groups", deform_groups, kind=RewriteError)
     chosen = (stages,) if isinstance(stages, str) else tuple(stages)
     result = copy.deepcopy(model)
     for unit in _units(result, chosen):
@@ -92,49 +79,12 @@ def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
     return deform(model, **{key: value for key, value in rewrite.items() if key != "rewrite"})
 
 
-class DeformableConv2d(DeformConv2d):
-    """A 3x3 convolution made deformable: `conv_offset` (zero at the start) gives offsets, and for v2 mask logits.
-
-    Args:
-        conv: The convolution, whose weight and bias are taken over as they are.
-        modulated: Whether samples are weighted by a mask (v2).
-        mask_gate: "identity" (2 sigmoid) or "sigmoid".
-        deform_groups: G, groups of input channels with offsets of their own.
-
-    Shape:
-        x (B, C, H, W) -> (B, C', H', W'); conv_offset: (B, 18 G or 27 G, H', W'), per tap the
-        offsets (y, x), then the masks.
-    """
-
-    def __init__(self, conv: nn.Conv2d, modulated: bool, mask_gate: MaskGate, deform_groups: int) -> None:
-        shape = {"kernel_size": 3, "stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
-        with torch.device("meta"):
-            super().__init__(conv.in_channels, conv.out_channels, groups=conv.groups, bias=False, **shape)  # type: ignore[arg-type]
-        self.weight = conv.weight
-        self.bias = conv.bias  # type: ignore[assignment]
-        self.modulated, self.mask_gate = modulated, mask_gate
-        offset = nn.Conv2d(conv.in_channels, deform_groups * (27 if modulated else 18), **shape)  # type: ignore[arg-type]
-        nn.init.zeros_(offset.weight)
-        nn.init.zeros_(cast(Tensor, offset.bias))
-        offset = offset.to(device=conv.weight.device, dtype=conv.weight.dtype)
-        self.conv_offset = offset.to(memory_format=torch.channels_last) if is_channels_last(conv.weight) else offset
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """The offsets and the mask come from the map itself."""
-        offset = self.conv_offset(x)
-        if not self.modulated:
-            return super().forward(x, offset)
-        offset, logits = offset.tensor_split([offset.shape[1] // 3 * 2], 1)
-        mask = logits.sigmoid()
-        return super().forward(x, offset, 2 * mask if self.mask_gate == "identity" else mask)
-
-    def extra_repr(self) -> str:
-        return f"modulated={self.modulated}" + (f", mask_gate={self.mask_gate}" if self.modulated else "")
-
-
 def _units(model: nn.Module, chosen: tuple[str, ...]) -> list[families.Unit]:
     found = families.find_stages(model)
-    known = {stage: [unit for unit in units if type(unit.module) in _UNITS] for stage, units in found.items()}
+    known = {
+        stage: [unit for unit in units if label(type(unit.module)) in families.RESNET_UNITS]
+        for stage, units in found.items()
+    }
     if not any(known.values()):
         raise RewriteError(
             f"{type(model).__name__} has no residual units of a ResNet; deform takes ResNet, ResNeXt and Wide ResNet "
@@ -152,7 +102,7 @@ def _units(model: nn.Module, chosen: tuple[str, ...]) -> list[families.Unit]:
 def _plain_conv(unit: families.Unit, deform_groups: int) -> nn.Conv2d:
     conv = cast(nn.Module, unit.module.conv2)
     name = f"{unit.name}.conv2"
-    if isinstance(conv, DeformConv2d):
+    if derives(conv, (DEFORMABLE,)):
         raise RewriteError(f"{name} is deformable already; name stages without it, or deform the plain model")
     if type(conv) is not nn.Conv2d or conv.kernel_size != (3, 3) or conv.padding_mode != "zeros":
         raise RewriteError(f"{name} is no plain 3x3 convolution padded with zeros ({conv}); choose other stages")

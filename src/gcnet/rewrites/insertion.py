@@ -16,7 +16,6 @@ from gcnet.surgery.eager import check_model
 from gcnet.surgery.globs import match_modules
 from gcnet.surgery.places import Place, attach, is_called, output_of
 from gcnet.surgery.probe import example_input, is_channels_last, probe
-from gcnet.surgery.units import with_slots
 
 BuildBlock = Callable[[int], nn.Module]
 POSITIONS = ("after_1x1", "after_add", *families.INNER)
@@ -95,7 +94,11 @@ def insert(
                 f"{'' if where else f', the default of {block!r},'} between two; give where='all', 'last' or indices"
             )
         places = _places_in_stages(found, chosen, units, position or "after_1x1")
-    result = with_slots(result, [place.host for place in places if place.side == "slot"])
+    slots = [place.host for place in places if place.side == "slot"]
+    if slots:
+        from gcnet.surgery.units import with_slots  # here, since it imports torchvision
+
+        result = with_slots(result, slots)
     for place in places:
         assert place.channels is not None
         attach(result, place, _like(result, place, build(place.channels)))
@@ -246,8 +249,8 @@ def _with_own_channels(model: nn.Module, place: Place) -> Place:
     return place
 
 
-def _like(model: nn.Module, place: Place, block: nn.Module) -> nn.Module:
-    """The block in the dtype, memory format and mode of its host, on its device, marked as inserted."""
+def _like(model: nn.Module, place: Place, block: Any) -> nn.Module:
+    """The block in the dtype, memory format and mode of its host, on its device."""
     if not isinstance(block, nn.Module):
         raise GcnetTypeError(f"block returned a {type(block).__name__}; expected a torch.nn.Module")
     host = model.get_submodule(place.host)
@@ -257,6 +260,4 @@ def _like(model: nn.Module, place: Place, block: nn.Module) -> nn.Module:
         block = block.to(device=like.device, dtype=like.dtype)
     if any(map(is_channels_last, parameters)):
         block = block.to(memory_format=torch.channels_last)
-    block.train(host.training)
-    block.gcnet_side = place.side  # type: ignore[assignment]
-    return block
+    return block.train(host.training)

@@ -23,16 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from timm.models import _efficientnet_blocks as timm_efficientnet
-from timm.models import byobnet as timm_byobnet
-from timm.models import convnext as timm_convnext
-from timm.models import regnet as timm_regnet
-from timm.models import resnet as timm_resnet
 from torch import nn
-from torchvision.models import convnext, efficientnet, mobilenetv2, mobilenetv3, regnet, resnet
 
 from gcnet.errors import RewriteError, some
-from gcnet.surgery import units as torchvision_resnet
+from gcnet.surgery.labels import derives, label
 from gcnet.surgery.places import Place, input_of, output_of
 from gcnet.surgery.probe import probe
 
@@ -87,46 +81,53 @@ _TORCHVISION_RESNET = (_slot("context"), _slot("context_sum"))
 _BYOB = (_before("drop_path"), _before("act"))
 _TIMM_EFFICIENTNET = (_timm_efficientnet_branch, _unit_output)
 
-RULES: dict[type[nn.Module], tuple[Rule, Rule]] = {
-    resnet.BasicBlock: _TORCHVISION_RESNET,
-    resnet.Bottleneck: _TORCHVISION_RESNET,
-    torchvision_resnet.BasicBlock: _TORCHVISION_RESNET,
-    torchvision_resnet.Bottleneck: _TORCHVISION_RESNET,
-    regnet.ResBottleneckBlock: (_after("f"), _before("activation")),
-    convnext.CNBlock: (_before("stochastic_depth"), _unit_output),
-    efficientnet.MBConv: (_after("block"), _unit_output),
-    efficientnet.FusedMBConv: (_after("block"), _unit_output),
-    mobilenetv2.InvertedResidual: (_after("conv"), _unit_output),
-    mobilenetv3.InvertedResidual: (_after("block"), _unit_output),
-    timm_resnet.BasicBlock: (_timm_resnet_branch, _before("act2")),
-    timm_resnet.Bottleneck: (_timm_resnet_branch, _before("act3")),
-    timm_byobnet.BasicBlock: _BYOB,
-    timm_byobnet.BottleneckBlock: _BYOB,
-    timm_byobnet.DarkBlock: _BYOB,
-    timm_byobnet.EdgeBlock: _BYOB,
-    timm_byobnet.SelfAttnBlock: _BYOB,
-    timm_byobnet.RepVggBlock: (_after("attn"), _after("attn")),
-    timm_byobnet.MobileOneBlock: (_after("attn"), _after("attn")),
-    timm_regnet.Bottleneck: (_timm_regnet_branch, _before("act3")),
-    timm_regnet.PreBottleneck: (_timm_regnet_branch, _unit_output),
-    timm_convnext.ConvNeXtBlock: (_before("drop_path"), _unit_output),
-    timm_efficientnet.DepthwiseSeparableConv: _TIMM_EFFICIENTNET,
-    timm_efficientnet.InvertedResidual: _TIMM_EFFICIENTNET,
-    timm_efficientnet.UniversalInvertedResidual: _TIMM_EFFICIENTNET,
-    timm_efficientnet.EdgeResidual: _TIMM_EFFICIENTNET,
-    timm_efficientnet.CondConvResidual: _TIMM_EFFICIENTNET,
-    timm_efficientnet.MobileAttention: _TIMM_EFFICIENTNET,
+RULES: dict[str, tuple[Rule, Rule]] = {
+    "torchvision.models.resnet.BasicBlock": _TORCHVISION_RESNET,
+    "torchvision.models.resnet.Bottleneck": _TORCHVISION_RESNET,
+    "gcnet.surgery.units.BasicBlock": _TORCHVISION_RESNET,
+    "gcnet.surgery.units.Bottleneck": _TORCHVISION_RESNET,
+    "torchvision.models.regnet.ResBottleneckBlock": (_after("f"), _before("activation")),
+    "torchvision.models.convnext.CNBlock": (_before("stochastic_depth"), _unit_output),
+    "torchvision.models.efficientnet.MBConv": (_after("block"), _unit_output),
+    "torchvision.models.efficientnet.FusedMBConv": (_after("block"), _unit_output),
+    "torchvision.models.mobilenetv2.InvertedResidual": (_after("conv"), _unit_output),
+    "torchvision.models.mobilenetv3.InvertedResidual": (_after("block"), _unit_output),
+    "timm.models.resnet.BasicBlock": (_timm_resnet_branch, _before("act2")),
+    "timm.models.resnet.Bottleneck": (_timm_resnet_branch, _before("act3")),
+    "timm.models.byobnet.BasicBlock": _BYOB,
+    "timm.models.byobnet.BottleneckBlock": _BYOB,
+    "timm.models.byobnet.DarkBlock": _BYOB,
+    "timm.models.byobnet.EdgeBlock": _BYOB,
+    "timm.models.byobnet.SelfAttnBlock": _BYOB,
+    "timm.models.byobnet.RepVggBlock": (_after("attn"), _after("attn")),
+    "timm.models.byobnet.MobileOneBlock": (_after("attn"), _after("attn")),
+    "timm.models.regnet.Bottleneck": (_timm_regnet_branch, _before("act3")),
+    "timm.models.regnet.PreBottleneck": (_timm_regnet_branch, _unit_output),
+    "timm.models.convnext.ConvNeXtBlock": (_before("drop_path"), _unit_output),
+    "timm.models._efficientnet_blocks.DepthwiseSeparableConv": _TIMM_EFFICIENTNET,
+    "timm.models._efficientnet_blocks.InvertedResidual": _TIMM_EFFICIENTNET,
+    "timm.models._efficientnet_blocks.UniversalInvertedResidual": _TIMM_EFFICIENTNET,
+    "timm.models._efficientnet_blocks.EdgeResidual": _TIMM_EFFICIENTNET,
+    "timm.models._efficientnet_blocks.CondConvResidual": _TIMM_EFFICIENTNET,
+    "timm.models._efficientnet_blocks.MobileAttention": _TIMM_EFFICIENTNET,
 }
 
 # The places inside the branch, by unit: before and after the 3x3 convolution.
-INNER_RULES: dict[type[nn.Module], tuple[Rule, Rule]] = {
-    resnet.Bottleneck: (_slot("context_before_3x3"), _slot("context_after_3x3")),
-    torchvision_resnet.Bottleneck: (_slot("context_before_3x3"), _slot("context_after_3x3")),
-    timm_resnet.Bottleneck: (_after("act1"), _after("aa")),
+INNER_RULES: dict[str, tuple[Rule, Rule]] = {
+    "torchvision.models.resnet.Bottleneck": (_slot("context_before_3x3"), _slot("context_after_3x3")),
+    "gcnet.surgery.units.Bottleneck": (_slot("context_before_3x3"), _slot("context_after_3x3")),
+    "timm.models.resnet.Bottleneck": (_after("act1"), _after("aa")),
 }
 INNER = ("before_3x3", "after_3x3")
 
-_RESNET_UNITS = (resnet.BasicBlock, resnet.Bottleneck, timm_resnet.BasicBlock, timm_resnet.Bottleneck)
+RESNET_UNITS = (
+    "gcnet.surgery.units.BasicBlock",
+    "gcnet.surgery.units.Bottleneck",
+    "torchvision.models.resnet.BasicBlock",
+    "torchvision.models.resnet.Bottleneck",
+    "timm.models.resnet.BasicBlock",
+    "timm.models.resnet.Bottleneck",
+)
 
 
 def place_in(unit: Unit, position: str) -> Place:
@@ -137,12 +138,12 @@ def place_in(unit: Unit, position: str) -> Place:
     """
     if position in INNER:
         return _inner_place(unit, position)
-    rule = RULES[type(unit.module)][0 if position == "after_1x1" else 1]
+    rule = RULES[label(type(unit.module))][0 if position == "after_1x1" else 1]
     return replace(rule(unit.module, unit.name), channels=unit.out_channels, dims=2)
 
 
 def _inner_place(unit: Unit, position: str) -> Place:
-    rules = INNER_RULES.get(type(unit.module))
+    rules = INNER_RULES.get(label(type(unit.module)))
     if rules is None:
         inside = some(f"{unit.name}.{name}" for name, _ in unit.module.named_children())
         raise RewriteError(
@@ -166,7 +167,7 @@ def find_stages(model: nn.Module, example: Any = None) -> Stages:
     Raises:
         RewriteError: no known unit in the model, or several backbones.
     """
-    names = [name for name, module in model.named_modules() if type(module) in RULES]
+    names = [name for name, module in model.named_modules() if label(type(module)) in RULES]
     names = [name for name in names if not any(name.startswith(other + ".") for other in names)]
     if not names:
         raise RewriteError(
@@ -185,7 +186,7 @@ def find_stages(model: nn.Module, example: Any = None) -> Stages:
 def _is_resnet(module: nn.Module) -> bool:
     layers = [getattr(module, f"layer{i}", None) for i in (1, 2, 3, 4)]
     found = [layer for layer in layers if isinstance(layer, nn.Module)]
-    return bool(found) and all(any(isinstance(unit, _RESNET_UNITS) for unit in layer.children()) for layer in found)
+    return bool(found) and all(any(derives(unit, RESNET_UNITS) for unit in layer.children()) for layer in found)
 
 
 def _resnet_stages(model: nn.Module, trunk: str) -> Stages:
@@ -195,7 +196,7 @@ def _resnet_stages(model: nn.Module, trunk: str) -> Stages:
         name = f"{trunk}.layer{i}" if trunk else f"layer{i}"
         layer = getattr(model.get_submodule(trunk), f"layer{i}", None)
         if layer is not None:
-            units = [(f"{name}.{k}", unit) for k, unit in layer.named_children() if type(unit) in RULES]
+            units = [(f"{name}.{k}", unit) for k, unit in layer.named_children() if label(type(unit)) in RULES]
             stages[f"c{i + 1}"] = [
                 Unit(
                     path,

@@ -1,7 +1,6 @@
 """The frame of a detector, as torchvision builds it: a list of images is scaled, normalised and padded to one batch.
 
-No other file asks whether a model is a detector. Classes are recognised by module and name, since torchvision's
-detectors take seconds to import: who has such a model has imported them.
+No other file asks whether a model is a detector.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-_TRANSFORM = "torchvision.models.detection.transform", "GeneralizedRCNNTransform"
+from gcnet.surgery.labels import derives
+
+_FRAME = {"torchvision.models.detection.transform.GeneralizedRCNNTransform"}
 
 
 def is_detector(model: nn.Module) -> bool:
@@ -20,7 +21,7 @@ def is_detector(model: nn.Module) -> bool:
 
 def frame_of(model: nn.Module) -> Any:
     """The child that makes a batch of the images, with its `min_size` and `max_size`; None if there is none."""
-    return next((child for child in model.children() if _is_transform(child)), None)
+    return next((child for child in model.children() if derives(child, _FRAME)), None)
 
 
 def framed(model: nn.Module, images: Sequence[Tensor]) -> Any:
@@ -52,7 +53,3 @@ def _changed(frame: Any, attributes: Mapping[str, Any]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(frame, name, value)
-
-
-def _is_transform(module: nn.Module) -> bool:
-    return any((kind.__module__, kind.__name__) == _TRANSFORM for kind in type(module).__mro__)

@@ -11,27 +11,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import FrozenBatchNorm2d
 
 from gcnet import ops
 from gcnet.blocks import ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation
+from gcnet.blocks.as_made import as_made, tensors_of
 from gcnet.blocks.context import open_gate, over_map
-from gcnet.surgery.places import has_hooks
+from gcnet.surgery.labels import FROZEN_NORM, label
 
 CONTEXT_BLOCKS = (ContextBlock, GlobalContext, SimplifiedNonLocal, SqueezeExcitation)
-_NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 def applies(conv: nn.Conv2d, norm: Any, block: Any) -> bool:
-    """Whether the three can be one step: plain layers without hooks, the norm on running statistics."""
+    """Whether the three can be one step: all as made, the norm on running statistics.
+
+    The block's transforms are called, so what hangs on them takes effect.
+    """
     return (
         type(block) in CONTEXT_BLOCKS
-        and type(norm) in _NORMS
-        and type(conv) is nn.Conv2d
+        and (type(norm) is nn.BatchNorm2d or label(type(norm)) == FROZEN_NORM)
         and not (norm.training and type(norm) is nn.BatchNorm2d)
         and norm.running_mean is not None
         and is_pointwise(conv)
-        and not any(map(has_hooks, (conv, norm, block)))
+        and tensors_of(conv, nn.Conv2d) is not None
+        and as_made(norm, type(norm))
+        and as_made(block, type(block))
+        and (block.key is None or tensors_of(block.key, nn.Linear) is not None)
     )
 
 

@@ -19,7 +19,6 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from gcnet.errors import RewriteError
-from gcnet.surgery import record
 
 _HOOK_ID = 1 << 48
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -66,7 +65,7 @@ def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
         RewriteError: the place is taken, or the host cannot carry a child.
     """
     host = model.get_submodule(place.host)
-    assert place.side != "slot" or place.child in host._modules, place  # see units.with_slots
+    assert place.side != "slot" or hasattr(host, place.child), place  # units.with_slots made room
     there = getattr(host, place.child, None)
     if there is not None and not isinstance(there, nn.Module):
         raise RewriteError(
@@ -85,11 +84,12 @@ def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
                     f"{place.host!r} is a {type(host).__name__} that runs its own children and cannot carry one more; "
                     "choose a module inside it"
                 )
-            host._forward_hooks[_HOOK_ID] = pass_output_through
+            _hooks(host, "output")[_HOOK_ID] = pass_output_through
     elif place.side == "input":
         if isinstance(host, nn.Sequential | nn.ModuleDict | nn.ModuleList):
             raise RewriteError(f"{place.host!r} is a {type(host).__name__}; no block can be put before it")
-        host._forward_pre_hooks[_HOOK_ID] = pass_input_through
+        _hooks(host, "input")[_HOOK_ID] = pass_input_through
+    vars(block)["gcnet_side"] = place.side  # what `detach` and `inserted` go by
     host.add_module(place.child, block)
 
 
@@ -100,22 +100,12 @@ def detach(model: nn.Module, name: str) -> None:
     host = model.get_submodule(host_name)
     side = getattr(block, "gcnet_side", None)
     if side == "slot":
-        host._modules[child] = None
+        host.register_module(child, None)
     elif side is None or (side == "output" and type(host).forward is nn.Sequential.forward):
-        host._modules[child] = nn.Identity().train(block.training)
+        host.register_module(child, nn.Identity().train(block.training))
     else:
-        (host._forward_hooks if side == "output" else host._forward_pre_hooks).pop(_HOOK_ID)
-        del host._modules[child]
-
-
-def exchange(model: nn.Module, new: Mapping[str, nn.Module]) -> nn.Module:
-    """The model with other modules at these names; they take over what gcnet noted on the old ones."""
-    for name, module in new.items():
-        record.carry(model.get_submodule(name), module)
-        if not name:
-            return module
-        model.set_submodule(name, module)
-    return model
+        _hooks(host, side).pop(_HOOK_ID)
+        delattr(host, child)
 
 
 def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
@@ -132,6 +122,17 @@ def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
     return new.get(model, model)
 
 
+def carry_hooks(old: nn.Module, new: nn.Module) -> nn.Module:
+    """The new module with the old one's hooks, and the blocks that hang on them."""
+    for name, hooks in vars(old).items():
+        if name.startswith(("_forward_", "_backward_")) and name in vars(new):  # the hooks, and which take what
+            vars(new)[name].update(hooks)
+    for name, child in old.named_children():
+        if getattr(child, "gcnet_side", "slot") != "slot":
+            new.add_module(name, child)
+    return new
+
+
 def has_hooks(module: nn.Module, *, own: bool = True) -> bool:
     """Whether anything is called around the module: hooks of a user's, or, if `own`, the one that calls a block."""
     return any(own or number != _HOOK_ID for kind in HOOKS for number in getattr(module, kind))
@@ -141,17 +142,19 @@ def parameter_holders(model: nn.Module) -> dict[int, list[str]]:
     """For the id of each parameter the names of the modules that hold it; several where it is tied."""
     holders: dict[int, list[str]] = defaultdict(list)
     for name, module in model.named_modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                holders[id(parameter)].append(name)
+        for _, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            holders[id(parameter)].append(name)
     return holders
 
 
 def is_called(host: nn.Module, side: str) -> bool:
     """Whether a host still passes its output, or its input, through the block it carries."""
-    if side == "output" and type(host).forward is not nn.Sequential.forward:
-        return _HOOK_ID in host._forward_hooks
-    return side != "input" or _HOOK_ID in host._forward_pre_hooks
+    in_line = side == "output" and type(host).forward is nn.Sequential.forward
+    return side == "slot" or in_line or _HOOK_ID in _hooks(host, side)
+
+
+def _hooks(host: nn.Module, side: str) -> dict[int, Any]:
+    return vars(host)["_forward_hooks" if side == "output" else "_forward_pre_hooks"]
 
 
 def pass_output_through(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

@@ -55,8 +55,8 @@ def probe(model: nn.Module, names: Iterable[str], example: Any = None) -> Probe:
                 model(*arguments)
         except Exception as error:  # whatever the model raises on a shape it does not take
             if example is not None:
-                raise RewriteError(f"the model fails on the given example: {_short(error)}") from error
-            failures.append(f"{tuple(arguments[0].shape)}: {_short(error)}")
+                raise RewriteError(f"the model fails on the given example: {first_line(error)}") from error
+            failures.append(f"{tuple(arguments[0].shape)}: {first_line(error)}")
             continue
         return Probe(tuple(arguments[0].shape), seen)
     tried = "; ".join(failures) if failures else "it has no convolution to guess the input from"
@@ -119,6 +119,11 @@ def tensors_in(value: Any) -> list[Tensor]:
     return [tensor for item in inner for tensor in tensors_in(item)]
 
 
+def first_line(error: Exception) -> str:
+    """What an error of somebody else's says first, for a message of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def _examples(model: nn.Module, example: Any) -> Iterable[Any]:
     """Inputs to try: the given one, the model's own `example_input_array`, then zeros guessed from its first conv."""
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
@@ -145,7 +150,3 @@ def _examples(model: nn.Module, example: Any) -> Iterable[Any]:
 
 def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
-def _short(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

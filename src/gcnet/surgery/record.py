@@ -29,7 +29,7 @@ def set_architecture(model: nn.Module, task: str, name: str, num_classes: int, o
         options: those of the name that are not its defaults, as JSON can hold them.
     """
     built = {"schema": SCHEMA, "task": task, "name": name, "num_classes": num_classes, "options": dict(options or {})}
-    model.gcnet_architecture = built  # type: ignore[assignment]
+    vars(model)["gcnet_architecture"] = built
 
 
 def rewrites(model: nn.Module) -> list[Record]:
@@ -43,7 +43,7 @@ def has(model: nn.Module, rewrite: str) -> bool:
 
 
 def add_rewrite(model: nn.Module, record: Record) -> None:
-    model.gcnet_rewrites = [*rewrites(model), record]  # type: ignore[assignment]
+    vars(model)["gcnet_rewrites"] = [*rewrites(model), record]
 
 
 def preprocessing(model: nn.Module) -> Record | None:
@@ -52,7 +52,7 @@ def preprocessing(model: nn.Module) -> Record | None:
 
 
 def set_preprocessing(model: nn.Module, value: Record) -> None:
-    model.gcnet_preprocessing = dict(value)  # type: ignore[assignment]
+    vars(model)["gcnet_preprocessing"] = dict(value)
 
 
 def classes(model: nn.Module) -> list[str] | None:
@@ -61,7 +61,7 @@ def classes(model: nn.Module) -> list[str] | None:
 
 
 def set_classes(model: nn.Module, names: list[str]) -> None:
-    model.gcnet_classes = list(names)  # type: ignore[assignment]
+    vars(model)["gcnet_classes"] = list(names)
 
 
 def carry(old: nn.Module, new: nn.Module) -> None:

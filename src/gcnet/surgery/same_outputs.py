@@ -10,11 +10,10 @@ from torch.utils._pytree import tree_map_only
 
 from gcnet.errors import RewriteError
 from gcnet.surgery.frames import framed, is_detector, small_images
-from gcnet.surgery.probe import evaluating, example_arguments, tensors_in
+from gcnet.surgery.probe import CONVS, evaluating, example_arguments, tensors_in
 from gcnet.surgery.watching import watching
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def check_same(model: nn.Module, rewritten: nn.Module, example: Any, verb: str) -> None:
@@ -78,7 +77,7 @@ def _worst_layer(model: nn.Module, rewritten: nn.Module, arguments: Any) -> str:
     """The module with the largest difference, among those that both call equally often with the same shapes."""
     new, old = dict(rewritten.named_modules()), dict(model.named_modules())
     names = [name for name in new if name and type(new[name]) is type(old.get(name))]
-    names = [name for name in names if not isinstance(new[name], _CONVS)]  # they may hold what came behind them
+    names = [name for name in names if not isinstance(new[name], CONVS)]  # they may hold what came behind them
     expected = _outputs_inside(model, {name: old[name] for name in names}, arguments)
     found = _outputs_inside(rewritten, {name: new[name] for name in names}, arguments)
     differences = {name: difference(found[name], expected[name]) for name in names if expected[name]}

@@ -7,15 +7,15 @@ so the next one could overwrite, and later remove, a hook that came with an unpi
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import count
 from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
-Enter = Callable[[str, nn.Module, tuple[Any, ...], dict[str, Any]], None]
-See = Callable[[str, nn.Module, tuple[Any, ...], dict[str, Any], Any], None]
+Enter = Callable[[str, nn.Module, tuple[Any, ...], dict[str, Any]], object]
+See = Callable[[str, nn.Module, tuple[Any, ...], dict[str, Any], Any], object]
 
-_IDS = count(1 << 49)
+_next_id = 1 << 49
 
 
 @contextmanager
@@ -33,17 +33,27 @@ def watching(
             told what they made of the arguments.
     """
     with ExitStack() as stack:
-        for name, module in modules.items():
-            number = next(_IDS)
-            stack.callback(_forget, module, number)
-            if enter is not None:
-                module._forward_pre_hooks[number] = partial(_before, enter, name)
-                module._forward_pre_hooks_with_kwargs[number] = True
-                module._forward_pre_hooks.move_to_end(number, last=not outermost)
-                module._forward_hooks_always_called[number] = True
-            module._forward_hooks[number] = partial(_behind, see, name)
-            module._forward_hooks_with_kwargs[number] = True
+        with _own_ids():
+            for name, module in modules.items():
+                if enter is not None:
+                    before = partial(_before, enter, name)
+                    handle = module.register_forward_pre_hook(before, prepend=outermost, with_kwargs=True)
+                    stack.callback(handle.remove)
+                behind = partial(_behind, see, name)
+                handle = module.register_forward_hook(behind, with_kwargs=True, always_call=enter is not None)
+                stack.callback(handle.remove)
         yield
+
+
+@contextmanager
+def _own_ids() -> Iterator[None]:
+    """Inside, hooks get ids from far above."""
+    global _next_id
+    theirs, RemovableHandle.next_id = RemovableHandle.next_id, _next_id
+    try:
+        yield
+    finally:
+        _next_id, RemovableHandle.next_id = RemovableHandle.next_id, theirs
 
 
 def _before(enter: Enter, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -52,10 +62,3 @@ def _before(enter: Enter, name: str, module: nn.Module, args: tuple[Any, ...], k
 
 def _behind(see: See, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
     see(name, module, args, kwargs, output)
-
-
-def _forget(module: nn.Module, number: int) -> None:
-    for hooks in (module._forward_hooks, module._forward_hooks_with_kwargs, module._forward_hooks_always_called):
-        hooks.pop(number, None)
-    for hooks in (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs):
-        hooks.pop(number, None)

@@ -14,9 +14,10 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gcnet.distributed import gathered
-from gcnet.files.atomic import write_text
+from gcnet.files.atomic import write_atomically, write_text
 from gcnet.tasks.quiet import hush_process
 from gcnet.tasks.step import Task
 
@@ -89,6 +90,13 @@ class RunFiles(Checkpoint):
             if better:
                 _same_file(last, last.with_name("best.ckpt"))
             write_text(self.folder / "metrics.csv", _table(self.rows))
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints, written atomically: a full disk or a kill leaves the older file as it was."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
 
 
 def saved_state(checkpoint: Path) -> dict[str, Any]:

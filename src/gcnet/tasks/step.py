@@ -72,7 +72,8 @@ class Task(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         self.note_errors(batch)
-        wanted = self.trainer.train_dataloader.batch_size or self.fewest_images  # type: ignore[union-attr]
+        loader: Any = self.trainer.train_dataloader
+        wanted = loader.batch_size or self.fewest_images
         if len(batch[0]) < min(self.fewest_images, wanted):
             if self.trainer.world_size == 1:
                 return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,40 +13,22 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from gcnet import errors
 from gcnet.errors import GcnetError, whole
 from gcnet.models.detection import cascade
 from gcnet.models.detection.backbone import NORMS, RESNETS, Backbone, Shape, build_body, norm_layer
 from gcnet.models.detection.heads import BOX_HEADS, BoxPredictor, MaskPredictor, build_box_head
+from gcnet.models.detection.names import parsed
 from gcnet.models.detection.presets import PRESETS, Preset
 from gcnet.models.detection.retinanet import OneStage
 from gcnet.models.detection.two_stage import TwoStage
+from gcnet.models.preprocessing import MEAN, STD
 from gcnet.surgery import record
 
-KINDS = ("fasterrcnn", "maskrcnn", "cascade_rcnn", "cascade_maskrcnn", "retinanet")
-_NAME = re.compile(rf"({'|'.join(KINDS)})_(.+)_fpn")
-_SHOWN = ("resnet50", "resnet101", "resnext101_32x4d", "resnext101_64x4d")
-DETECTORS: tuple[str, ...] = tuple(f"{kind}_{trunk}_fpn" for kind in KINDS for trunk in _SHOWN)
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Options that only some detectors have.
 _TWO_STAGE = ("proposals", "train_proposals", "rois_per_image", "fc_channels", "box_head")
 _MASK = ("mask_channels",)
 _RESNET = ("base_channels", "groups", "group_width")
-
-
-def is_detector(name: str) -> bool:
-    """Whether a name is one that `create_detector` takes, whatever its backbone.
-
-    Example:
-        >>> is_detector("maskrcnn_timm/resnet26d_fpn"), is_detector("resnet50")
-        (True, False)
-    """
-    return _NAME.fullmatch(name) is not None
-
-
-def backbone_name(name: str) -> str:
-    """The backbone in a detector's name: `resnet50` of `maskrcnn_resnet50_fpn`."""
-    return _parsed(name)[1]
 
 
 def create_detector(
@@ -113,40 +94,19 @@ def create_detector(
         32
     """
     given = {key: value for key, value in locals().items() if key not in ("name", "num_classes", "preset")}
-    kind, trunk = _parsed(name)
+    kind, trunk = parsed(name)
     _check(kind, trunk, given)
-    if preset not in PRESETS:
-        raise GcnetError(f"preset={preset!r}: allowed are {', '.join(map(repr, PRESETS))}")
     whole("num_classes", num_classes)
-    parts = PRESETS[preset]
-    dense = kind == "retinanet"
-    fixed = norm == "frozen" and parts.fixed_statistics
-    body = build_body(trunk, norm=norm, fixed_statistics=fixed, base_channels=base_channels, shape=_shape(trunk, given))
-    backbone = Backbone(
-        body,
-        first=1 if dense else 0,
-        out_channels=fpn_channels,
-        extra=parts.p6p7(body.channels[-1], fpn_channels) if dense else LastLevelMaxPool(),
-        norm=None if head_norm is None else norm_layer(head_norm),
-        frozen_stages=frozen_stages,
-        fixed_statistics=fixed,
-    )
+    parts = PRESETS[errors.choice("preset", preset, tuple(PRESETS))]
+    backbone = _backbone(kind, trunk, parts, given)
     choice = _Choice(score_threshold, nms_threshold, detections_per_image)
     transform = parts.transform(min_size, max_size, list(image_mean), list(image_std))  # type: ignore[arg-type]
-    if dense:
+    if kind == "retinanet":
         model = _retinanet(parts, backbone, transform, num_classes, choice)
     else:
-        heads = _Heads(
-            parts,
-            num_classes,
-            fpn_channels,
-            fc_channels or 1024,
-            mask_channels or 256 if "mask" in kind else None,
-            box_head or "2fc",
-            head_norm,
-            rois_per_image or 512,
-            choice,
-        )
+        width = (mask_channels or 256) if "mask" in kind else None
+        roi = box_head or "2fc", head_norm, rois_per_image or 512
+        heads = _Heads(parts, num_classes, fpn_channels, fc_channels or 1024, width, *roi, choice)
         roi_heads = cascade.CascadeRoIHeads(heads.stage(k) for k in range(3)) if "cascade" in kind else heads.single()
         rpn = _rpn(parts, fpn_channels, proposals or (1000, 1000), train_proposals or parts.train_proposals)
         model = TwoStage(backbone, rpn, roi_heads, transform, num_classes=num_classes)
@@ -157,6 +117,28 @@ def create_detector(
     sizes = {"min_size": _plain(min_size), "max_size": max_size}
     record.set_preprocessing(model, sizes | {"mean": list(image_mean), "std": list(image_std), "channel_order": "RGB"})
     return model
+
+
+def _backbone(kind: str, trunk: str, parts: Preset, given: dict[str, Any]) -> Backbone:
+    dense = kind == "retinanet"
+    width, norm = given["fpn_channels"], given["head_norm"]
+    fixed = given["norm"] == "frozen" and parts.fixed_statistics
+    body = build_body(
+        trunk,
+        norm=given["norm"],
+        fixed_statistics=fixed,
+        base_channels=given["base_channels"],
+        shape=_shape(trunk, given),
+    )
+    return Backbone(
+        body,
+        first=1 if dense else 0,
+        out_channels=width,
+        extra=parts.p6p7(body.channels[-1], width) if dense else LastLevelMaxPool(),
+        norm=None if norm is None else norm_layer(norm),
+        frozen_stages=given["frozen_stages"],
+        fixed_statistics=fixed,
+    )
 
 
 @dataclass(frozen=True)
@@ -255,16 +237,6 @@ def _retinanet(
     return model
 
 
-def _parsed(name: str) -> tuple[str, str]:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise GcnetError(
-            f"name={name!r} is no detector; names are KIND_BACKBONE_fpn with a kind of {', '.join(KINDS)}, for example "
-            "maskrcnn_resnet50_fpn or retinanet_timm/resnet26d_fpn"
-        )
-    return match[1], match[2]
-
-
 def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
     """Options of another kind of detector, and values that none takes."""
     lacking = {key: "has no RoI heads" for key in _TWO_STAGE if kind == "retinanet"}
@@ -274,8 +246,7 @@ def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
         if given[key] is not None:
             raise GcnetError(f"{key}={given[key]!r}: a {kind} on {trunk} {reason}; leave {key} out")
     for key, allowed in (("norm", NORMS), ("head_norm", (None, *NORMS)), ("box_head", (None, *BOX_HEADS))):
-        if given[key] not in allowed:
-            raise GcnetError(f"{key}={given[key]!r}: allowed are {', '.join(map(repr, allowed))}")
+        errors.choice(key, given[key], allowed)
     if given["frozen_stages"] not in (None, 0, 1, 2, 3, 4):
         raise GcnetError(f"frozen_stages={given['frozen_stages']!r}: allowed are None and 0 (the stem) to 4 (up to C5)")
     if given["head_norm"] is not None and kind == "retinanet":

@@ -12,11 +12,11 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from gcnet.data.loading import eval_loader
 from gcnet.data.source import Source
 from gcnet.errors import RunError, SettingsError, choice
 from gcnet.files.atomic import write_text
 from gcnet.recipes.inputs import device_of, stored_model, weights_of
-from gcnet.tasks.run_data import eval_loader
 from gcnet.tasks.settings import Settings, from_json
 from gcnet.tasks.table import spec_of
 

@@ -16,9 +16,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gcnet.data.source import Source
 from gcnet.errors import RunError, SettingsError
-from gcnet.tasks.checkpoint_io import AtomicCheckpointIO
 from gcnet.tasks.run_data import RunData
-from gcnet.tasks.run_files import RunFiles
+from gcnet.tasks.run_files import AtomicCheckpointIO, RunFiles
 from gcnet.tasks.settings import Settings
 from gcnet.tasks.step import Task
 

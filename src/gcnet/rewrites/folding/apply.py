@@ -2,27 +2,26 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
-from timm.layers.norm_act import FrozenBatchNormAct2d
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_eval
 from torch.utils._pytree import tree_map_only
-from torchvision.ops import FrozenBatchNorm2d
 
 from gcnet.blocks import NonLocal
 from gcnet.errors import RewriteError
 from gcnet.rewrites.folding.dataflow import Dataflow
-from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext, exact
-from gcnet.rewrites.folding.merged import FixedNorm, MergedNorm, NormThenAct, keep_in_eval
-from gcnet.rewrites.folding.units import join_shortcuts
+from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext
+from gcnet.rewrites.folding.merged import keep_in_eval
+from gcnet.rewrites.folding.norms import check_norms, is_grouped_transpose, merge_norm, merge_own_norm, unfreeze
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
+from gcnet.surgery.families import RESNET_UNITS
 from gcnet.surgery.frames import small_images
+from gcnet.surgery.labels import label
 from gcnet.surgery.narrow import CONTEXT_BLOCKS, is_pointwise
-from gcnet.surgery.places import detach, has_hooks, parameter_holders, replace
-from gcnet.surgery.probe import evaluating, example_arguments, example_input, is_channels_last
+from gcnet.surgery.places import carry_hooks, detach, has_hooks, parameter_holders, replace
+from gcnet.surgery.probe import evaluating, example_arguments, example_input
 from gcnet.surgery.same_outputs import check_same
 
 
@@ -75,14 +74,14 @@ def replay(model: nn.Module, rewrite: Mapping[str, Any]) -> nn.Module:
 def _arguments(model: nn.Module, example: Any) -> tuple[Any, ...]:
     """The inputs of the passes that are to come, once it is clear that the model can be folded at all."""
     check_model(model)
-    _check_norms(model)
+    check_norms(model)
     with small_images(model):
         return example_arguments(model, example)
 
 
 def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
     result = copy.deepcopy(model).eval()
-    result = _unfreeze(result)
+    result = unfreeze(result)
     blocks: dict[str, Any] = {name: block for name, block in result.named_modules() if type(block) in CONTEXT_BLOCKS}
     flow = Dataflow(result, blocks)
     with small_images(result):
@@ -93,53 +92,27 @@ def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
     for name, layer in flow.layers.items():
         norm = flow.only_reader(name) if layer.kind == "conv" else None
         if norm is not None and flow.layers[norm].kind == "norm":
-            if _is_grouped_transpose(result.get_submodule(name)):
+            if is_grouped_transpose(result.get_submodule(name)):
                 continue
             _refuse_tied(tied, name, norm)
             _refuse_hooks(result, name, norm)
-            _merge_norm(result, name, norm)
+            merge_norm(result, name, norm)
             behind[norm] = name
     for name, block in blocks.items():
-        if name in flow.layers:
+        if name in flow.layers and block.as_tensors() is not None:  # else a layer of it has to be called
             _refuse_tied(tied, name)
             _refuse_hooks(result, name)
             _merge_block(result, flow, behind, tied, name, block)
     for module in list(result.modules()):
         if isinstance(module, NonLocal):
-            _merge_own_norm(module)
-    result = join_shortcuts(result)
+            merge_own_norm(module)
+    if any(label(type(module)) in RESNET_UNITS for module in result.modules()):
+        from gcnet.rewrites.folding.units import join_shortcuts  # here, since it imports torchvision and timm
+
+        result = join_shortcuts(result)
     record.add_rewrite(result, {"rewrite": "fold"})
     keep_in_eval(result)
     return result
-
-
-def _check_norms(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            if module.training:
-                raise RewriteError(
-                    f"the norm {name!r} is in training mode, so it depends on the batch; call model.eval() before fold"
-                )
-            if module.running_mean is None:
-                raise RewriteError(
-                    f"the norm {name!r} has no running statistics (track_running_stats=False), so it depends on the "
-                    "batch and cannot be merged; train it with running statistics, or leave the model unfolded"
-                )
-
-
-def _unfreeze(model: nn.Module) -> nn.Module:
-    """Frozen norms as batch norms in eval mode, which do the same and can be merged."""
-    for module in cast(list[Any], list(model.modules())):
-        kind = type(module)  # not compared with isinstance: a subclass may do something else
-        if kind is FrozenBatchNorm2d or kind is FrozenBatchNormAct2d:
-            norm = FixedNorm(len(module.weight), eps=module.eps)
-            with torch.no_grad():
-                for key in ("weight", "bias", "running_mean", "running_var"):
-                    getattr(norm, key).copy_(getattr(module, key))
-            norm = norm.to(module.weight.device, module.weight.dtype).eval().requires_grad_(False)
-            acting = kind is FrozenBatchNormAct2d
-            replace(model, {module: _carrying(module, NormThenAct(norm, module.drop, module.act) if acting else norm)})
-    return model
 
 
 def _tied(model: nn.Module) -> dict[str, str]:
@@ -167,41 +140,6 @@ def _refuse_hooks(model: nn.Module, *names: str) -> None:
             )
 
 
-def _is_grouped_transpose(conv: Any) -> bool:
-    return isinstance(conv, nn.modules.conv._ConvTransposeNd) and conv.groups > 1
-
-
-def _merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
-    """The norm's scale and shift go into the convolution; what else the norm's module carries stays in its place."""
-    conv: Any = model.get_submodule(conv_name)
-    norm: Any = model.get_submodule(norm_name)
-    weight, mean, variance = (exact(t) for t in (conv.weight, norm.running_mean, norm.running_var))
-    bias, gain, shift = (None if t is None else exact(t) for t in (conv.bias, norm.weight, norm.bias))
-    transposed = isinstance(conv, nn.modules.conv._ConvTransposeNd)
-    fused = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, gain, shift, transposed)
-    for key, value in zip(("weight", "bias"), fused, strict=True):
-        value = value.to(conv.weight.device, conv.weight.dtype)
-        if key == "weight":
-            layout = torch.channels_last if is_channels_last(conv.weight) else torch.contiguous_format
-            value = value.contiguous(memory_format=layout)
-        setattr(conv, key, nn.Parameter(value, requires_grad=conv.weight.requires_grad))
-    drop, act = (getattr(norm, key, nn.Identity()) for key in ("drop", "act"))
-    bare = type(drop) is type(act) is nn.Identity
-    substitute = MergedNorm() if bare else NormThenAct(nn.Identity(), drop, act)
-    replace(model, {norm: _carrying(norm, substitute.eval())})
-
-
-def _carrying(old: nn.Module, new: nn.Module) -> nn.Module:
-    """The new module with the old one's hooks, and the block that hangs on them."""
-    if old._forward_hooks or old._forward_pre_hooks:
-        new._forward_hooks.update(old._forward_hooks)
-        new._forward_pre_hooks.update(old._forward_pre_hooks)
-        for name, child in old.named_children():
-            if hasattr(child, "gcnet_side"):
-                new.add_module(name, child)
-    return new
-
-
 def _merge_block(
     model: nn.Module, flow: Dataflow, behind: dict[str, str], tied: dict[str, str], name: str, block: Any
 ) -> None:
@@ -211,7 +149,7 @@ def _merge_block(
     is_conv = conv_name in flow.layers and flow.layers[conv_name].kind == "conv"
     conv: Any = model.get_submodule(conv_name) if is_conv else None
     if is_pointwise(conv) and conv.in_channels <= conv.out_channels and flow.only_reader(source) == name:
-        replace(model, {conv: _carrying(conv, FoldedContext(conv, block).eval())})
+        replace(model, {conv: carry_hooks(conv, FoldedContext(conv, block).eval())})
         _take_out(model, name, block)
         return
     if not flow.owns_input(name):
@@ -221,22 +159,14 @@ def _merge_block(
     if is_pointwise(following):
         _refuse_tied(tied, str(reader))
         _refuse_hooks(model, str(reader))
-        replace(model, {following: _carrying(following, ContextThenConv(block, following).eval())})
+        replace(model, {following: carry_hooks(following, ContextThenConv(block, following).eval())})
         _take_out(model, name, block)
     else:
         folded = FoldedBlock(block).eval()
-        if hasattr(block, "gcnet_side"):
-            folded.gcnet_side = block.gcnet_side
+        record.carry(block, folded)
         replace(model, {block: folded})
 
 
 def _take_out(model: nn.Module, name: str, block: nn.Module) -> None:
     detach(model, name)
     replace(model, {block: nn.Identity().eval()})  # where it stands under a second name
-
-
-def _merge_own_norm(block: NonLocal) -> None:
-    """The norm behind W_z goes into W_z."""
-    if block.norm is not None:
-        block.out = fuse_linear_bn_eval(block.out, block.norm)
-        block.norm = None

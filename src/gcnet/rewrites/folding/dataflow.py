@@ -74,9 +74,10 @@ class Dataflow(TorchFunctionMode):
                 continue
             key = None
             if isinstance(module, nn.modules.conv._ConvNd):
-                key = module._parameters.get("weight")  # a parametrised one is made anew at each look
+                # a parametrised weight is made anew at each look, and is no parameter
+                key = dict(module.named_parameters(recurse=False)).get("weight")
             elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-                key = module._buffers.get("running_mean")
+                key = dict(module.named_buffers(recurse=False)).get("running_mean")
             if key is not None:
                 self._owner.setdefault(id(key), name)
 

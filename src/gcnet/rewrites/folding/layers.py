@@ -3,6 +3,7 @@
 B images, C channels of the wide map y, K channels of the narrow map h, P positions. Inference only.
 """
 
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from gcnet.ops.context_vectors import Branch
 from gcnet.rewrites.folding.merged import Merged
 
 _WEIGHTS = ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias")  # of a Branch
+_of_branch = itemgetter(*_WEIGHTS)
 
 
 class FoldedContext(Merged):
@@ -131,8 +133,10 @@ class FoldedTransform(nn.Module):
 
     def branch(self) -> Branch:
         """What `context_vectors` takes."""
-        own = self._parameters  # an attribute that is a parameter takes a call in Python; a pruned one is not in here
-        weights = tuple(own[name] if name in own else getattr(self, name) for name in _WEIGHTS)
+        try:
+            weights = _of_branch(self._parameters)  # an attribute that is a parameter takes a call in Python
+        except KeyError:  # one was pruned or parametrised
+            weights = tuple(getattr(self, name) for name in _WEIGHTS)
         return Branch(weights, self.eps, self.activation)
 
 
@@ -140,7 +144,7 @@ def vectors(
     x: Tensor, key: Tensor | None, scale: FoldedTransform | None, add: FoldedTransform | None, gate: str
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gate's scale and the added shift, (B, C) each, which fusion needs; None for the one unused."""
-    of_scale, of_add = (None if transform is None else transform.branch() for transform in (scale, add))
+    of_scale, of_add = None if scale is None else scale.branch(), None if add is None else add.branch()
     return scale_and_add(x, key, of_scale, of_add, gate)
 
 

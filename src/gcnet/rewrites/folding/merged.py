@@ -7,7 +7,7 @@ it.
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from gcnet.errors import RewriteError
 
@@ -36,25 +36,6 @@ class StayInEval:
         if mode:
             raise RewriteError(_REFUSAL)
         return type(self.module).train(self.module, mode)
-
-
-class MergedNorm(Merged, nn.Identity):
-    """Stands where a norm was that a convolution has swallowed."""
-
-
-class FixedNorm(Merged, nn.BatchNorm2d):
-    """A frozen norm as a batch norm that keeps to its running statistics; it can be merged."""
-
-
-class NormThenAct(Merged):
-    """What stays of a norm with dropout and activation of its own, when the norm has been merged or exchanged."""
-
-    def __init__(self, norm: nn.Module, drop: nn.Module, act: nn.Module) -> None:
-        super().__init__()
-        self.norm, self.drop, self.act = norm, drop, act
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.drop(self.norm(x)))
 
 
 def keep_in_eval(model: nn.Module) -> None:

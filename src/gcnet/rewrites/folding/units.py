@@ -11,7 +11,8 @@ from timm.models import resnet as timm_resnet
 from torch import Tensor, nn
 
 from gcnet.rewrites.folding.layers import FoldedBlock, FoldedContext, join
-from gcnet.rewrites.folding.merged import Merged, MergedNorm
+from gcnet.rewrites.folding.merged import Merged
+from gcnet.rewrites.folding.norms import MergedNorm
 from gcnet.surgery import units as torchvision_resnet
 from gcnet.surgery.places import has_hooks, replace
 
@@ -87,9 +88,7 @@ def _ends_in_its_addition(unit: Any) -> bool:
 
 
 def _is_nothing(module: nn.Module | None) -> bool:
-    return module is None or (
-        type(module) in (nn.Identity, MergedNorm) and not module._forward_hooks and not module._forward_pre_hooks
-    )
+    return module is None or (type(module) in (nn.Identity, MergedNorm) and not has_hooks(module))
 
 
 JOINED: dict[type[nn.Module], type[nn.Module]] = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gcnet.errors import GcnetTypeError, RewriteError
 from gcnet.rewrites.simplification.one_map import added
-from gcnet.surgery.probe import tensors_in
+from gcnet.surgery.probe import first_line, tensors_in
 from gcnet.surgery.watching import watching
 
 HELD_OUT = 4  # of so many images one is held out
@@ -103,8 +103,7 @@ def run(model: nn.Module, images: Any, *, grad: bool = False) -> Any:
             return model(images)
     except Exception as error:  # whatever the model raises on what it does not take
         shape = tuple(images.shape) if isinstance(images, Tensor) else f"a list of {len(images)} images"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise RewriteError(f"batches: the model fails on an input ({shape}): {reason}") from error
+        raise RewriteError(f"batches: the model fails on an input ({shape}): {first_line(error)}") from error
 
 
 class Mean:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gcnet.blocks import BilinearAttention, ContextBlock, CrissCross, DisentangledNonLocal, DualAttention, NonLocal
+from gcnet.blocks.as_made import tensors_of
 from gcnet.errors import GcnetError
 from gcnet.rewrites.simplification.one_map import Form, OneMapContext
 from gcnet.surgery.foreign import is_foreign
@@ -51,7 +52,7 @@ def reason_to_keep(block: nn.Module) -> str | None:
     if norm is not None and (type(norm) not in (nn.BatchNorm1d, nn.SyncBatchNorm) or norm.running_mean is None):
         return f"its {type(norm).__name__} has no running statistics that could be merged"
     children = [child for child in block.children() if child is not norm]
-    if any(type(child) is not nn.Linear for child in children):
+    if any(tensors_of(child, nn.Linear) is None for child in children):
         return "one of its layers is no plain Linear any more"
     return None
 

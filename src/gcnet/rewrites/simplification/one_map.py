@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gcnet.blocks.as_made import tensors_of
 from gcnet.blocks.context import Bottleneck, ContextBlock, over_map
 from gcnet.blocks.nonlocal_block import halve, positions
 from gcnet.blocks.options import check_choice
@@ -82,22 +83,34 @@ class OneMapContext(nn.Module):
             self.query, self.key = layer(1), layer(1, bias=False)
         elif pairwise != "gaussian":
             self.query, self.key = layer(width), layer(width, bias=pairwise == "dot_product")
-        self.add = Bottleneck(channels, hidden, norm=False, activation=None, bias=True, device=device, dtype=dtype)
+        self.add = WeightedValues(channels, hidden, norm=False, activation=None, bias=True, device=device, dtype=dtype)
+
+    def added(self, x: Tensor) -> Tensor:
+        """What is added to every position, (B, C), float32 or wider."""
+        keys_BQC = positions(halve(x) if self.subsample else x)
+        return self.add(keys_BQC, self.weights(x, keys_BQC))
 
     def weights(self, x: Tensor, keys_BQC: Tensor) -> Tensor:
-        """beta (B, Q) of the keys of x."""
-        vector_BC, offset_B1 = self._logit_vector(x, keys_BQC)
-        logits_BQ = torch.einsum("bqc,bc->bq", keys_BQC, vector_BC)
+        """beta (B, Q) of the keys of x, float32 or wider."""
+        layers = [layer for layer in (self.query, self.key) if layer is not None]
+        wide, keys = accumulate_dtype(x), keys_BQC.shape[1]
+        if all(tensors_of(layer, nn.Linear) is not None for layer in layers):
+            with without_autocast(x):
+                wide_BQC = keys_BQC.to(wide)
+                vector_BC, offset_B1 = self._logit_vector(x, wide_BQC)
+                logits_BQ = torch.einsum("bqc,bc->bq", wide_BQC, vector_BC)
+                if self.pairwise in ("dot_product", "concatenation"):  # elsewhere it cancels
+                    logits_BQ = logits_BQ + offset_B1
+        else:
+            logits_BQ = self._called_logits(x, keys_BQC).to(wide)
         if self.pairwise in ("gaussian", "embedded_gaussian"):
             return logits_BQ.softmax(1)
-        keys = keys_BQC.shape[1]
         if self.pairwise == "disentangled":
             return logits_BQ.softmax(1) + 1 / keys
-        logits_BQ = logits_BQ + offset_B1
         return (logits_BQ if self.pairwise == "dot_product" else logits_BQ.relu()) / keys
 
     def _logit_vector(self, x: Tensor, keys_BQC: Tensor) -> tuple[Tensor, Tensor | float]:
-        """v (B, C) and o (B, 1) of the logits v . x_j + o; o is left out where it cancels."""
+        """v (B, C) and o (B, 1) of the logits v . x_j + o."""
         like = keys_BQC
         if self.form == "shared":
             assert self.key is not None
@@ -112,15 +125,16 @@ class OneMapContext(nn.Module):
         offset = 0.0 if self.key.bias is None else query_BD @ self.key.bias.to(like)[:, None]
         return query_BD @ self.key.weight.to(like), offset
 
-    def added(self, x: Tensor) -> Tensor:
-        """What is added to every position, (B, C), float32 or wider."""
-        with without_autocast(x):
-            keys_BQC = positions(halve(x) if self.subsample else x).to(accumulate_dtype(x))
-            beta_BQ = self.weights(x, keys_BQC)
-            pooled_BC = torch.einsum("bq,bqc->bc", beta_BQ, keys_BQC)
-            values_BV = F.linear(pooled_BC, self.add.reduce.weight.to(pooled_BC))
-            values_BV = values_BV + beta_BQ.sum(1, keepdim=True) * self.add.reduce.bias.to(pooled_BC)
-            return _apply(self.add.expand, values_BV)
+    def _called_logits(self, x: Tensor, keys_BQC: Tensor) -> Tensor:
+        """The logits (B, Q) where a layer is more than its weights: the key at every position."""
+        assert self.key is not None
+        key_BQD = self.key(keys_BQC)
+        if self.query is None:
+            return key_BQD[..., 0]
+        query_BD = self.query(positions(x).mean(1, dtype=accumulate_dtype(x)).to(x.dtype))
+        if self.pairwise == "concatenation":
+            return key_BQD[..., 0] + query_BD
+        return torch.einsum("bqd,bd->bq", key_BQD, query_BD)
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels)
@@ -128,6 +142,22 @@ class OneMapContext(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.channels}, pairwise={self.pairwise}, query={self.form}, subsample={self.subsample}"
+
+
+class WeightedValues(Bottleneck):
+    """W_z (sum_j beta_j (W_v x_j + b_v)) + b_z: values are gathered before W_v, unless that layer has to be called."""
+
+    def forward(self, keys_BQC: Tensor, beta_BQ: Tensor) -> Tensor:
+        """The vector added, (B, C), in the dtype of beta (B, Q)."""
+        called_BQV = None if tensors_of(self.reduce, nn.Linear) else self.reduce(keys_BQC)
+        with without_autocast(beta_BQ):
+            gathered = torch.einsum("bq,bqc->bc", beta_BQ, (keys_BQC if called_BQV is None else called_BQV).to(beta_BQ))
+            if called_BQV is None:
+                gathered = F.linear(gathered, self.reduce.weight.to(beta_BQ))
+                gathered = gathered + beta_BQ.sum(1, keepdim=True) * self.reduce.bias.to(beta_BQ)
+            if tensors_of(self.expand, nn.Linear):
+                return _apply(self.expand, gathered)
+        return self.expand(gathered.to(keys_BQC.dtype)).to(beta_BQ)
 
 
 def added(block: ContextBlock | OneMapContext, x: Tensor) -> Tensor:

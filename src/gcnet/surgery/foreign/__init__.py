@@ -10,32 +10,25 @@
 | mmcv ContextBlock | ContextBlock | |
 | mmcv NonLocal1d, 2d, 3d | NonLocal | a norm other than batch norm |
 
-Classes are recognised by module and name: mmcv is never imported.
+Classes are recognised by module and name: none of the three libraries is imported.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import timm.layers
-from timm.models import _efficientnet_blocks
 from torch import nn
-from torchvision.ops import SqueezeExcitation
 
 from gcnet.surgery.foreign import context_blocks, nonlocal_blocks
 from gcnet.surgery.foreign.layers import CannotConvertError as CannotConvertError
-
-
-def _label(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
+from gcnet.surgery.labels import derives, label
 
 CONVERTERS: dict[str, Callable[[Any], nn.Module]] = {
-    _label(timm.layers.GlobalContext): context_blocks.timm_global_context,
-    _label(timm.layers.SEModule): context_blocks.timm_se,
-    _label(_efficientnet_blocks.SqueezeExcite): context_blocks.timm_squeeze_excite,
-    _label(timm.layers.EffectiveSEModule): context_blocks.timm_effective_se,
-    _label(timm.layers.NonLocalAttn): nonlocal_blocks.timm_nonlocal,
-    _label(SqueezeExcitation): context_blocks.torchvision_se,
+    "timm.layers.global_context.GlobalContext": context_blocks.timm_global_context,
+    "timm.layers.squeeze_excite.SEModule": context_blocks.timm_se,
+    "timm.models._efficientnet_blocks.SqueezeExcite": context_blocks.timm_squeeze_excite,
+    "timm.layers.squeeze_excite.EffectiveSEModule": context_blocks.timm_effective_se,
+    "timm.layers.non_local_attn.NonLocalAttn": nonlocal_blocks.timm_nonlocal,
+    "torchvision.ops.misc.SqueezeExcitation": context_blocks.torchvision_se,
     "mmcv.cnn.bricks.context_block.ContextBlock": context_blocks.mmcv_context,
     "mmcv.cnn.bricks.non_local.NonLocal1d": nonlocal_blocks.mmcv_nonlocal,
     "mmcv.cnn.bricks.non_local.NonLocal2d": nonlocal_blocks.mmcv_nonlocal,
@@ -45,7 +38,7 @@ CONVERTERS: dict[str, Callable[[Any], nn.Module]] = {
 
 def is_foreign(module: nn.Module) -> bool:
     """Whether a module is one of the known foreign blocks, or of a class derived from one."""
-    return any(_label(kind) in CONVERTERS for kind in type(module).__mro__)
+    return derives(module, CONVERTERS)
 
 
 def convert(block: nn.Module) -> nn.Module:
@@ -54,9 +47,9 @@ def convert(block: nn.Module) -> nn.Module:
     Raises:
         CannotConvertError: ours cannot compute exactly the same, or what it computes is not known.
     """
-    convert_it = CONVERTERS.get(_label(type(block)))
+    convert_it = CONVERTERS.get(label(type(block)))
     if convert_it is None:
-        known = next(kind for kind in type(block).__mro__ if _label(kind) in CONVERTERS)
+        known = next(kind for kind in type(block).__mro__ if label(kind) in CONVERTERS)
         raise CannotConvertError(f"it is a subclass of {known.__name__}, which may compute something else")
     if any("forward" in vars(module) for module in block.modules()):
         raise CannotConvertError("its forward was replaced on the instance")

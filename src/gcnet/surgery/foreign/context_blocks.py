@@ -81,12 +81,11 @@ def _context(theirs: Any, key: str | None, parts: Mapping[str, tuple[str, str, s
     if key is not None:
         pointwise(theirs.get_submodule(key))
         layers["key"] = key
+    options |= {"fusion": "both" if len(parts) == 2 else next(iter(parts)), "gate": gate_name}
     first = theirs.get_submodule(next(iter(parts.values()))[0])
     block = ContextBlock(
         first.in_channels,
         pool="average" if key is None else "attention",
-        fusion="both" if len(parts) == 2 else next(iter(parts)),  # type: ignore[arg-type]
-        gate=gate_name,  # type: ignore[arg-type]
         device="meta",
         **options,
     )

@@ -4,33 +4,32 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from timm.layers import LayerNorm2d
-from timm.layers import activations as timm_act
-from timm.layers import activations_me as timm_act_me
 from torch import Tensor, nn
 
 from gcnet.blocks import ContextBlock, NonLocal
+from gcnet.surgery.labels import label
+from gcnet.surgery.probe import CONVS
 
-_ACTIVATIONS: dict[type[nn.Module], str | None] = {
-    nn.ReLU: "relu",
-    nn.SiLU: "silu",
-    timm_act.Swish: "silu",
-    timm_act_me.SwishMe: "silu",
-    nn.Hardswish: "hard_swish",
-    timm_act.HardSwish: "hard_swish",
-    timm_act_me.HardSwishMe: "hard_swish",
-    nn.GELU: "gelu",
-    timm_act.GELU: "gelu",
-    nn.Identity: None,
+ACTIVATIONS: dict[str, str | None] = {
+    label(nn.ReLU): "relu",
+    label(nn.SiLU): "silu",
+    "timm.layers.activations.Swish": "silu",
+    "timm.layers.activations_me.SwishMe": "silu",
+    label(nn.Hardswish): "hard_swish",
+    "timm.layers.activations.HardSwish": "hard_swish",
+    "timm.layers.activations_me.HardSwishMe": "hard_swish",
+    label(nn.GELU): "gelu",
+    "timm.layers.activations.GELU": "gelu",
+    label(nn.Identity): None,
 }
-_GATES: dict[type[nn.Module], str] = {
-    nn.Sigmoid: "sigmoid",
-    timm_act.Sigmoid: "sigmoid",
-    nn.Hardsigmoid: "hard_sigmoid",
-    timm_act.HardSigmoid: "hard_sigmoid",
-    timm_act_me.HardSigmoidMe: "hard_sigmoid",
+GATES: dict[str, str] = {
+    label(nn.Sigmoid): "sigmoid",
+    "timm.layers.activations.Sigmoid": "sigmoid",
+    label(nn.Hardsigmoid): "hard_sigmoid",
+    "timm.layers.activations.HardSigmoid": "hard_sigmoid",
+    "timm.layers.activations_me.HardSigmoidMe": "hard_sigmoid",
 }
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TIMM_NORM = "timm.layers.norm.LayerNorm2d"
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -38,25 +37,25 @@ class CannotConvertError(Exception):
     """Our blocks cannot say exactly what this foreign block computes; the message says why."""
 
 
-def pointwise(conv: nn.Module) -> None:
+def pointwise(conv: Any) -> None:
     """Check that a layer is a plain 1x1 convolution."""
-    if type(conv) not in _CONVS and not _is_wrapped(conv):
+    if type(conv) not in CONVS and not _is_wrapped(conv):
         raise CannotConvertError(f"one of its layers is a {type(conv).__name__}, not a plain convolution")
-    plain = conv.groups == 1 and {*conv.kernel_size, *conv.stride} == {1} and set(conv.padding) == {0}  # type: ignore[union-attr,arg-type,misc]
+    plain = conv.groups == 1 and {*conv.kernel_size, *conv.stride} == {1} and set(conv.padding) == {0}
     if not plain:
         raise CannotConvertError(f"one of its layers is no plain 1x1 convolution: {conv}")
 
 
 def _is_wrapped(conv: nn.Module) -> bool:
     """mmcv's own Conv2d and Conv3d: PyTorch's, with a detour for empty batches."""
-    return type(conv).__module__ == "mmcv.cnn.bricks.wrappers" and type(conv).__bases__[0] in _CONVS
+    return type(conv).__module__ == "mmcv.cnn.bricks.wrappers" and type(conv).__bases__[0] in CONVS
 
 
 def gate(module: nn.Module) -> str:
     """Our name of a gate."""
-    if type(module) not in _GATES:
+    if label(type(module)) not in GATES:
         raise CannotConvertError(f"its gate is a {type(module).__name__}")
-    return _GATES[type(module)]
+    return GATES[label(type(module))]
 
 
 def bottleneck(reduce: Any, norm: nn.Module, activation: nn.Module, expand: Any) -> dict[str, Any]:
@@ -64,20 +63,21 @@ def bottleneck(reduce: Any, norm: nn.Module, activation: nn.Module, expand: Any)
     pointwise(reduce)
     pointwise(expand)
     hidden = reduce.out_channels
-    if type(norm) not in (nn.Identity, LayerNorm2d, nn.LayerNorm):
+    timm_norm = label(type(norm)) == TIMM_NORM
+    if type(norm) not in (nn.Identity, nn.LayerNorm) and not timm_norm:
         raise CannotConvertError(f"the norm of its bottleneck is a {type(norm).__name__}")
     if isinstance(norm, nn.LayerNorm):
-        shapes = ((hidden,),) if type(norm) is LayerNorm2d else ((hidden, 1, 1),)
+        shapes = ((hidden,),) if timm_norm else ((hidden, 1, 1),)
         if tuple(norm.normalized_shape) not in shapes or norm.weight is None or norm.bias is None:
             raise CannotConvertError(f"the norm of its bottleneck is {norm}")
-    if type(activation) not in _ACTIVATIONS or getattr(activation, "approximate", "none") != "none":
+    if label(type(activation)) not in ACTIVATIONS or getattr(activation, "approximate", "none") != "none":
         raise CannotConvertError(f"the activation of its bottleneck is {activation}")
     if (reduce.bias is None) != (expand.bias is None):
         raise CannotConvertError("one layer of its bottleneck has a bias and the other has none")
     return {
         "hidden": hidden,
         "norm": type(norm) is not nn.Identity,
-        "activation": _ACTIVATIONS[type(activation)],
+        "activation": ACTIVATIONS[label(type(activation))],
         "bias": reduce.bias is not None,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,11 @@ class DetectorPass(nn.Module):
             map a box is pooled from depends on its size.
     """
 
+    backbone: Any
+    rpn: Any
+    roi_heads: Any
+    head: Any
+
     def __init__(self, detector: nn.Module, images: Tensor) -> None:
         super().__init__()
         for name, child in detector.named_children():
@@ -57,21 +62,19 @@ class DetectorPass(nn.Module):
             )
         self.count: int | None = None
         if self._two_stages:
-            self.boxes = _boxes(
-                cast(Any, self.rpn)._post_nms_top_n["testing"], images
-            )  # of every image; no buffer: it is no part of the model
+            # of every image; no buffer: it is no part of the model
+            self.boxes = _boxes(self.rpn._post_nms_top_n["testing"], images)
             self.count = len(self.boxes)
 
     def forward(self, images: Tensor) -> list[Any]:
         """The heads' outputs as they give them: of one stage a dictionary, else first those of the box heads."""
-        maps = cast(Any, self.backbone)(images)
+        maps = self.backbone(images)
         features = {"0": maps} if isinstance(maps, Tensor) else maps
         levels = list(features.values())
         if not self._two_stages:
-            return [cast(Any, self.head)(levels)]
-        cast(Any, self.rpn).head(levels)
-        roi_heads = cast(Any, self.roi_heads)
-        stages = list(getattr(roi_heads, "stages", [roi_heads]))
+            return [self.head(levels)]
+        self.rpn.head(levels)
+        stages = list(getattr(self.roi_heads, "stages", [self.roi_heads]))
         sizes = [(images.shape[-2], images.shape[-1])] * len(images)
         boxes = [self.boxes] * len(images)
         outputs = [stage.box_predictor(stage.box_head(stage.box_roi_pool(features, boxes, sizes))) for stage in stages]

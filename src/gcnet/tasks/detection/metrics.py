@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from gcnet.tasks.metrics import Metrics
 
 Found = dict[str, Tensor]
 MASK_THRESHOLD = 0.5
+KINDS: tuple[tuple[str, Literal["bbox", "segm"]], ...] = (("box", "bbox"), ("mask", "segm"))
 
 
 def as_results(image_id: int, found: Mapping[str, Tensor]) -> list[dict[str, Any]]:
@@ -74,8 +75,8 @@ class DetectMetrics(Metrics):
         detections = [detection for image_id in sorted(found) for detection in found[image_id]]
         figures: dict[str, Any] = {}
         per_class: dict[int, dict[str, Any]] = {}
-        for name, kind in (("box", "bbox"), ("mask", "segm"))[: 2 if self.masks else 1]:
-            part = average_precision(truth, detections, kind=kind)  # type: ignore[arg-type]
+        for name, kind in KINDS[: 2 if self.masks else 1]:
+            part = average_precision(truth, detections, kind=kind)
             for row in part.pop("per_class"):
                 entry = per_class.setdefault(row["category_id"], {"class": row["class"]})
                 entry |= {f"{name}_AP": row["AP"], f"{name}_AP50": row["AP50"]}

@@ -1,0 +1,35 @@
+"""Names that load on first use. A package lists them once, in the stub `__init__.pyi` that type checkers read too."""
+
+import ast
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def attach(package: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """The `__all__`, `__getattr__` and `__dir__` of a package: what its stub imports `as` itself, and its modules.
+
+    Example:
+        >>> names, get, _ = attach("gcnet.checkpoints")
+        >>> "load_checkpoint" in names, get("load_checkpoint").__module__
+        (True, 'gcnet.checkpoints.load')
+    """
+    where = _names(Path(str(sys.modules[package].__file__)).with_suffix(".pyi"))
+
+    def get(name: str) -> Any:
+        if name in where and where[name] != package:
+            return getattr(import_module(where[name]), name)
+        if find_spec(f"{package}.{name}") is not None:
+            return import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return list(where), get, lambda: sorted({*vars(sys.modules[package]), *where})
+
+
+def _names(stub: Path) -> dict[str, str]:
+    """Each name that a stub hands out -> the module it is in."""
+    imports = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname: str(node.module) for node in imports for alias in node.names if alias.asname}

@@ -1,0 +1,13 @@
+from gcnet.recipes.analysis import analyze as analyze
+from gcnet.recipes.comparison import compare as compare
+from gcnet.recipes.conversion import convert as convert
+from gcnet.recipes.exporting import export as export
+from gcnet.recipes.folding import fold as fold
+from gcnet.recipes.prediction import predict as predict
+from gcnet.recipes.profiling import profile as profile
+from gcnet.recipes.run.evaluation import evaluate as evaluate
+from gcnet.recipes.run.folder import Run as Run
+from gcnet.recipes.run.training import train as train
+from gcnet.recipes.simplification import simplify as simplify
+from gcnet.scenes.demo import demo as demo
+from gcnet.tasks.settings import Settings as Settings
