@@ -38,6 +38,8 @@ APART = {
     "query_dependence_figure",
     "query_dependence_report",
     "thresholds",
+    "start_up",
+    "against_before",
 }
 
 

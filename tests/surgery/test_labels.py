@@ -43,7 +43,7 @@ def test_the_question_for_a_frozen_norm_can_be_compiled():
     assert asked(torch.zeros(1)).item() == 1
 
 
-@pytest.mark.parametrize("module", ["rewrites.table", "models.create"])
+@pytest.mark.parametrize("module", ["rewrites.table", "models.create", "checkpoints.load"])
 def test_importing_a_room_loads_no_library_of_models(module):
     code = (
         f"import sys, gcnet.{module}; print([m for m in ('torchvision', 'timm', 'torch._dynamo') if m in sys.modules])"

@@ -65,6 +65,7 @@ def running(folder: Path, weights: Path) -> None:
     assert_type(recipes.evaluate(weights, split="val"), dict[str, Any])
     assert_type(recipes.predict(weights, [folder / "a.png"]), list[dict[str, Any]])
     assert_type(recipes.analyze(weights, folder), gcnet.Analysis)
+    assert_type(recipes.profile(weights), gcnet.Profile)
     recipes.compare(settings, blocks=["gc", "nl"], seeds=2)
     recipes.fold(weights, folder / "folded.safetensors")
     recipes.convert(weights, folder / "ours.safetensors")

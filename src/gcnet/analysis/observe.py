@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torchvision  # noqa: F401  (registers its operators)
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -45,7 +46,7 @@ def observe(model: nn.Module, images: Tensor) -> Observation:
     with evaluating(model), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         peak = stack.enter_context(_peak_bytes(model, images))
-        counter = stack.enter_context(FlopCounterMode(display=False, custom_mapping=_FORMULAS))
+        counter = stack.enter_context(FlopCounterMode(display=False, custom_mapping=_formulas()))
         stack.enter_context(_noting(model, counter, events))
         outputs = model(images)
         peak_bytes = peak()
@@ -97,7 +98,7 @@ class _TensorBytes(TorchDispatchMode):
 
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
-        self.bytes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+        self.bytes: dict[int, int] = {StorageWeakRef(tensor.untyped_storage()).cdata: 0 for tensor in known}
         self.now = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -108,7 +109,7 @@ class _TensorBytes(TorchDispatchMode):
         return out
 
     def _note(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
+        key = StorageWeakRef(storage).cdata
         if key not in self.bytes:
             self.bytes[key] = storage.nbytes()
             self.now += storage.nbytes()
@@ -147,12 +148,15 @@ def _pooled_transform(
     return 2 * h[0] * layers + (0 if key is None else 4 * math.prod(h))
 
 
-# What torch.utils.flop_counter leaves out or cannot know.
-_FORMULAS: dict[Any, Any] = {
-    torch.ops.aten.mv: _vector_product,
-    torch.ops.aten.dot: _vector_product,
-    torch.ops.aten.addmv: _matrix_vector,
-    torch.ops.torchvision.deform_conv2d: _deformable,
-    torch.ops.gcnet.attention_pool: _pool,
-    torch.ops.gcnet.pooled_transform: _pooled_transform,
-}
+def _formulas() -> dict[Any, Any]:
+    """What torch.utils.flop_counter leaves out or cannot know; torchvision's, if the model can have them."""
+    found: dict[Any, Any] = {
+        torch.ops.aten.mv: _vector_product,
+        torch.ops.aten.dot: _vector_product,
+        torch.ops.aten.addmv: _matrix_vector,
+        torch.ops.gcnet.attention_pool: _pool,
+        torch.ops.gcnet.pooled_transform: _pooled_transform,
+    }
+    if "torchvision" in sys.modules:
+        found[torch.ops.torchvision.deform_conv2d] = _deformable
+    return found

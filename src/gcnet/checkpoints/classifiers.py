@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 
-import timm
 import torch
-import torchvision
 from torch import nn
 
-from gcnet.checkpoints.content import Adapter, Built, Content, fill
+from gcnet.checkpoints.content import Adapter, Built, Content
 from gcnet.errors import CheckpointError, some
 from gcnet.models.catalogue import CATALOGUE
 from gcnet.models.create import plain_model
-from gcnet.models.weights import head_keys
+from gcnet.models.weights import fill_all, head_keys
 
 # A tensor that all models of a kind have, and their names here: to build all models and compare takes many seconds.
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -29,7 +27,6 @@ _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("features.0.weight", ("alexnet", "squeezenet*", "vgg*")),
     ("features.0.0.weight", ("convnext*", "efficientnet*", "mobilenet*", "swin*")),
     ("features.conv0.weight", ("densenet*",)),
-    ("layers.0.weight", ("mnasnet*",)),
     ("conv1.0.weight", ("shufflenet*",)),
 )
 _FAMILIES = ("*gcres*", "resnet*", "resnext*", "seresnet*", "seresnext*")  # of timm, beside what gcnet recommends
@@ -59,7 +56,7 @@ def build(content: Content) -> Built:
         bodies = all(own[key].shape == state[key].shape for key in own if key in state and key not in head)
         if wanted <= state.keys() <= own.keys() and bodies and len(rows) == 1:
             model = plain_model(name, rows.pop(), {})
-            fill(model, state)
+            fill_all(model, state)
             assumed = [f"model: {name} (what has no tensors, such as activations and strides, is that model's)"]
             return Built(model, "timm" if name.startswith("timm/") else "torchvision", content.classes, assumed)
     raise CheckpointError(
@@ -83,6 +80,9 @@ def _sketch(name: str) -> nn.Module:
 
 def _candidates(state: Mapping[str, object]) -> Iterator[str]:
     """Names worth a try, the likely ones first; which kind of network it is shows in the names of the tensors."""
+    import timm  # here, since it and torchvision take seconds to import
+    import torchvision
+
     patterns = [pattern for mark, patterns in _KINDS if mark in state for pattern in patterns]
     names = [*CATALOGUE, *torchvision.models.list_models(module=torchvision.models)]
     names = [name for name in names if name not in ("googlenet", "inception_v3")]  # with heads that only train

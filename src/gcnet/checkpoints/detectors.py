@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from gcnet.checkpoints.content import Built, fill
+from gcnet.checkpoints.content import Built
 from gcnet.errors import CheckpointError
-from gcnet.models.detection import create_detector
+from gcnet.models.weights import fill_all
 from gcnet.rewrites import deform, insert
 
 
@@ -35,6 +34,8 @@ class Architecture:
 
 def build(found: Architecture) -> nn.Module:
     """The model of an architecture, on the default device, with random weights."""
+    from gcnet.models.detection.create import create_detector  # here, since it imports torchvision
+
     try:
         model: nn.Module = create_detector(**found.detector)
         if found.deform is not None:
@@ -59,7 +60,7 @@ def built(found: Architecture, tensors: dict[str, Tensor], classes: list[str] | 
     if found.is_bgr:  # our images are RGB
         stem = "backbone.body.conv1.weight"
         tensors = tensors | {stem: tensors[stem].flip(1)}
-    fill(model, tensors)
+    fill_all(model, tensors)
     names, assumed = _class_names(classes, found.detector["num_classes"])
     return Built(model, source, names, [*found.assumed, *assumed])
 
@@ -72,6 +73,8 @@ def _class_names(classes: list[str] | None, number: int) -> tuple[list[str] | No
         return None, [f"no class names: the file has {len(classes)} for {number} classes"]
     if number not in (80, 90):
         return None, ["no class names: the file has none"]
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
     coco = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:]
     names = [name for name in coco if name != "N/A"] if number == 80 else list(coco)
     return names, [f"class names: those of COCO's {number} classes"]

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import nn
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in 0..1
 IMAGENET: dict[str, Any] = {
     "size": [224, 224],
     "resize": 256,
     "interpolation": "bilinear",
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
+    "mean": list(MEAN),
+    "std": list(STD),
     "channel_order": "RGB",
 }
 

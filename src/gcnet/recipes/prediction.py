@@ -14,7 +14,6 @@ from typing import Any
 from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import to_pil_image
 
 from gcnet.analysis.grids import picture_of
 from gcnet.errors import SettingsError
@@ -119,7 +118,7 @@ def _beside(file: Path, ending: str) -> Path:
 
 def _write_picture(file: Path, image: Tensor) -> None:
     """uint8 (3, H, W) as PNG."""
-    picture: Image.Image = to_pil_image(image)
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     write_atomically(file, lambda target: picture.save(target, format="PNG"))
 
 

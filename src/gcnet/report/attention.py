@@ -10,7 +10,6 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import pil_to_tensor, rgb_to_grayscale, to_pil_image
 
 from gcnet.analysis.readers.attention import Attention
 from gcnet.analysis.readers.blocks import readers
@@ -93,6 +92,8 @@ def draw_attention(image: Tensor, maps: Mapping[str, Tensor], share: tuple[float
     Returns:
         uint8 (3, H', W').
     """
+    from torchvision.transforms.v2.functional import rgb_to_grayscale  # here, since torchvision takes seconds to import
+
     factor = max(1.0, NARROWEST / image.shape[-1])
     if factor > 1:
         size = [round(factor * side) for side in image.shape[-2:]]
@@ -125,6 +126,8 @@ def _colours(level: Tensor) -> Tensor:
 
 def _caption(name: str, ends: tuple[str, str], width: int) -> Tensor:
     """A strip with the block's name, cut at its beginning where it is too long, and the scale of colours."""
+    from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+
     font = text_font((width, width))
     line = round(font.getbbox("Ag")[3]) + 6
     strip = Image.new("RGB", (width, 2 * line), "white")

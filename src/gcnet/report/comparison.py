@@ -12,7 +12,9 @@ from gcnet.files.atomic import write_atomically, write_text
 from gcnet.report.page import Figure, Section, Table, write_page
 from gcnet.report.paper import paper_lead, paper_section, paper_sources, paper_table
 from gcnet.report.plots import accuracy_plot, draw, time_plot
+from gcnet.report.terminal import plain_table
 from gcnet.report.texts import cell, gain, milliseconds, percent, ratio, scaled, to_csv
+from gcnet.tasks.table import spec
 from gcnet.version import hardware, versions
 
 
@@ -145,10 +147,8 @@ def _reading(comparison: Comparison) -> str:
     else:
         spread = "± is the 95 % interval over seeds; differences are paired by seed."
     first = comparison.rows[0].label
-    of = "of one image"
-    if comparison.metric.endswith("_AP"):
-        of = "of backbone and pyramid on one image, as are the times"
-    return f"{spread} MACs are those {of}; times are multiples of {first}'s, measured side by side."
+    counted = spec(comparison.settings.task).counted
+    return f"{spread} MACs are those of {counted}; times are multiples of {first}'s, measured side by side."
 
 
 def _row(row: Row, index: int) -> list[str]:
@@ -178,11 +178,7 @@ def say_comparison(comparison: Comparison, title: str | None = None) -> None:
 
 
 def _shown(content: Table, title: str | None) -> rich.table.Table:
-    table = rich.table.Table(
-        title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False
-    )
-    for index, column in enumerate(content.columns):
-        table.add_column(column, justify="left" if index == 0 else "right", style="bold" if index == 0 else None)
-    for row in content.rows:
-        table.add_row(*row)
+    table = plain_table(content.columns, content.rows, wrap=True)
+    table.title, table.title_justify, table.title_style = title, "left", "bold"
+    table.header_style, table.columns[0].style = "dim", "bold"
     return table

@@ -11,7 +11,7 @@ from gcnet.errors import RewriteError, some
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
 from gcnet.surgery.foreign import CONVERTERS, CannotConvertError, convert, is_foreign
-from gcnet.surgery.places import HOOKS, exchange, parameter_holders
+from gcnet.surgery.places import HOOKS, parameter_holders, replace
 
 
 def accelerate(model: nn.Module) -> nn.Module:
@@ -67,7 +67,9 @@ def accelerate(model: nn.Module) -> nn.Module:
     replaced = [name for name, block in found.items() if block in ours]
     if not replaced:
         return _unchanged(result, kept)
-    result = exchange(result, {name: ours[found[name]] for name in replaced})
+    for block, own in ours.items():
+        record.carry(block, own)
+    result = replace(result, ours)
     record.add_rewrite(result, {"rewrite": "accelerate", "replaced": replaced, "kept": kept})
     return result
 

@@ -19,7 +19,6 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from gcnet.errors import RewriteError
-from gcnet.surgery import record
 
 _HOOK_ID = 1 << 48
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -107,16 +106,6 @@ def detach(model: nn.Module, name: str) -> None:
     else:
         _hooks(host, side).pop(_HOOK_ID)
         delattr(host, child)
-
-
-def exchange(model: nn.Module, new: Mapping[str, nn.Module]) -> nn.Module:
-    """The model with other modules at these names; they take over what gcnet noted on the old ones."""
-    for name, module in new.items():
-        record.carry(model.get_submodule(name), module)
-        if not name:
-            return module
-        model.set_submodule(name, module)
-    return model
 
 
 def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:

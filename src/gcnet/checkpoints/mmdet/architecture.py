@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
-from torchvision.models import resnet
 
 from gcnet.checkpoints.detectors import Architecture
 from gcnet.checkpoints.mmdet import blocks, facts
 from gcnet.errors import CheckpointError
-from gcnet.models.detection.backbone import RESNETS
 
 
 def architecture_of(
@@ -78,6 +76,10 @@ def _classes(state: Mapping[str, Tensor], kind: str, preset: str) -> int:
 
 def _trunk(state: Mapping[str, Tensor]) -> tuple[str, dict[str, int]]:
     """The name of the ResNet, and its widths where they are not those of that name."""
+    from torchvision.models import resnet  # here, since torchvision takes seconds to import
+
+    from gcnet.models.detection.backbone import RESNETS
+
     counts = [len({m[2] for key in state if (m := blocks.UNIT.match(key)) and m[1] == str(k)}) for k in (1, 2, 3, 4)]
     stem = _shape(state, "backbone.body.conv1.weight")
     middle = _shape(state, "backbone.body.layer1.0.conv2.weight")

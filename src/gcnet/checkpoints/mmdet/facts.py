@@ -8,7 +8,7 @@ from typing import Any
 from gcnet.checkpoints.content import names_in, table
 from gcnet.checkpoints.mmdet.plugins import only_in_training
 from gcnet.errors import CheckpointError
-from gcnet.models.detection.create import MEAN, STD
+from gcnet.models.preprocessing import MEAN, STD
 
 _ABSENT = object()
 

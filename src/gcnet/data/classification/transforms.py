@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms import InterpolationMode, v2
 
 from gcnet.errors import GcnetError, GcnetTypeError
 
 Transform = Callable[[Image.Image], Tensor]
 
 KEYS = ("size", "resize", "interpolation", "mean", "std", "channel_order")
-INTERPOLATIONS = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+INTERPOLATIONS = ("bilinear", "bicubic")
 CHANNEL_ORDERS = ("RGB", "BGR")
 
 
@@ -44,7 +43,7 @@ def check_preprocessing(preprocessing: Mapping[str, Any]) -> None:
         raise GcnetError(f"preprocessing['size']={size!r}; it must be [height, width] in pixels")
     if not (_is_count(resize) and resize >= max(size)):
         raise GcnetError(f"preprocessing['resize']={resize!r}; it must be an int of at least {max(size)}, the crop")
-    for key, allowed in (("interpolation", tuple(INTERPOLATIONS)), ("channel_order", CHANNEL_ORDERS)):
+    for key, allowed in (("interpolation", INTERPOLATIONS), ("channel_order", CHANNEL_ORDERS)):
         if preprocessing[key] not in allowed:
             raise GcnetError(f"preprocessing[{key!r}]={preprocessing[key]!r}; allowed: {', '.join(allowed)}")
     for key in ("mean", "std"):
@@ -78,7 +77,9 @@ def train_transform(
         raise GcnetError(f"scale={scale!r}; it must be (from, to) with 0 < from <= to <= 1")
     if randaugment is not None and not (type(randaugment) is int and 0 <= randaugment <= 30):
         raise GcnetError(f"randaugment={randaugment!r}; allowed: None or a magnitude of 0..30")
-    interpolation = INTERPOLATIONS[preprocessing["interpolation"]]
+    from torchvision.transforms import InterpolationMode, v2  # here, since torchvision takes seconds to import
+
+    interpolation = InterpolationMode(preprocessing["interpolation"])
     size = tuple(preprocessing["size"])
     steps: list[nn.Module] = [v2.RandomResizedCrop(size, scale=scale, interpolation=interpolation)]
     if flip:
@@ -99,7 +100,9 @@ def eval_transform(preprocessing: Mapping[str, Any]) -> Transform:
         PIL RGB image -> float32 tensor (3, H, W).
     """
     check_preprocessing(preprocessing)
-    interpolation = INTERPOLATIONS[preprocessing["interpolation"]]
+    from torchvision.transforms import InterpolationMode, v2
+
+    interpolation = InterpolationMode(preprocessing["interpolation"])
     resize = v2.Resize(preprocessing["resize"], interpolation=interpolation, antialias=True)
     crop = v2.CenterCrop(list(preprocessing["size"]))
     return v2.Compose([LimitAspect(), resize, crop, _to_input(preprocessing)])

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
 from gcnet.data.detection.annotations import Annotated
 from gcnet.data.detection.masks import decode_masks
@@ -72,6 +71,8 @@ class DetectionDataset(Dataset[DetectionItem]):
         return DetectionItem(tensor, target, index, len(known.instances) - len(target["labels"]), None)
 
     def _target(self, known: Annotated) -> Target:
+        from torchvision import tv_tensors  # here, since torchvision takes seconds to import
+
         objects = known.instances
         boxes = torch.tensor([one.box for one in objects], dtype=torch.float32).view(-1, 4)
         target: Target = {

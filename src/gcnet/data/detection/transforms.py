@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from gcnet.errors import GcnetError
 
@@ -35,6 +33,8 @@ def detection_train_transform(
         raise GcnetError(f"sizes={sizes!r}; they must be whole numbers of pixels, at least one")
     if type(max_size) is not int or max_size < max(sizes):
         raise GcnetError(f"max_size={max_size!r}; it must be a whole number of at least {max(sizes)}")
+    from torchvision.transforms import v2  # here, since torchvision takes seconds to import
+
     steps: list[Any] = [v2.RandomShortestSize(list(sizes), max_size=max_size, antialias=True)]
     if flip:
         steps.append(v2.RandomHorizontalFlip())
@@ -49,6 +49,9 @@ def detection_eval_transform() -> DetectionTransform:
 
 
 def _transform(steps: list[Any]) -> DetectionTransform:
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
     return v2.Compose(  # as it is, since other processes get it pickled
         [
             v2.ToImage(),

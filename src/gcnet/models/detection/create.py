@@ -22,9 +22,9 @@ from gcnet.models.detection.names import parsed
 from gcnet.models.detection.presets import PRESETS, Preset
 from gcnet.models.detection.retinanet import OneStage
 from gcnet.models.detection.two_stage import TwoStage
+from gcnet.models.preprocessing import MEAN, STD
 from gcnet.surgery import record
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Options that only some detectors have.
 _TWO_STAGE = ("proposals", "train_proposals", "rois_per_image", "fc_channels", "box_head")
 _MASK = ("mask_channels",)

@@ -14,7 +14,7 @@ from gcnet.rewrites.simplification.calibration import Errors
 from gcnet.rewrites.simplification.closed_forms import kind_of, reason_to_keep
 from gcnet.rewrites.simplification.decisions import Decisions
 from gcnet.rewrites.simplification.report import SimplifiedBlock
-from gcnet.surgery.places import exchange
+from gcnet.surgery import places, record
 
 Forms = dict[str, Any]  # "shared", "image", and both "..., refined" -> replacement
 Judged = dict[Any, tuple[SimplifiedBlock, str | None]]
@@ -35,9 +35,12 @@ def judge(
 
 def exchanged(model: nn.Module, chosen: Mapping[str, nn.Module]) -> nn.Module:
     """The model with the new blocks in it, each in the mode of the old one."""
-    for name, new in chosen.items():
-        new.train(model.get_submodule(name).training)
-    return exchange(model, chosen)
+    new: dict[nn.Module, nn.Module] = {}
+    for name, block in chosen.items():
+        old = model.get_submodule(name)
+        record.carry(old, block)
+        new[old] = block.train(old.training)
+    return places.replace(model, new)
 
 
 def _alone(
