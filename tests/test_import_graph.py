@@ -51,7 +51,7 @@ OUTSIDE = {
     "timm": ("blocks/", "checkpoints/", "models/", "rewrites/folding/", "tasks/optimiser.py"),
     "torchvision": (
         *("analysis/", "checkpoints/", "data/", "models/", "report/attention.py", "surgery/"),
-        *("recipes/prediction.py", "tasks/classification/", "tasks/detection/"),
+        *("tasks/classification/", "tasks/detection/"),
     ),
 }
 

@@ -40,7 +40,7 @@ def batches(model: nn.Module, images: Any, transform: Transform | None, unreadab
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     lists = is_detector(model)
     count = 0
-    for tensors, labels in _groups(model, images, transform, unreadable):
+    for tensors, labels in _groups(model, lists, images, transform, unreadable):
         if isinstance(tensors, _Named):
             names, tensors = tensors.names, tensors.tensors
         else:
@@ -60,10 +60,10 @@ class _Named(NamedTuple):
 
 
 def _groups(
-    model: nn.Module, images: Any, transform: Transform | None, unreadable: dict[str, str]
+    model: nn.Module, lists: bool, images: Any, transform: Transform | None, unreadable: dict[str, str]
 ) -> Iterator[tuple[Any, Tensor | None]]:
     if isinstance(images, Tensor):
-        yield _checked(model, images if transform is None else transform(images)), None
+        yield _checked(model, lists, images if transform is None else transform(images)), None
         return
     if isinstance(images, str | Path | Image.Image):
         images = [images]
@@ -77,7 +77,7 @@ def _groups(
         if isinstance(item, str | Path | Image.Image):
             for name, image in _read(item, unreadable):
                 if transform is None:
-                    transform = _default_transform(model)
+                    transform = _default_transform(model, lists)
                 tensor = transform(image)
                 if waiting and (len(waiting) == BATCH or waiting[0][1].shape != tensor.shape):
                     yield _stacked(waiting), None
@@ -91,7 +91,7 @@ def _groups(
         if not isinstance(item, Tensor | list | tuple):
             raise GcnetTypeError(f"images holds a {type(item).__name__}; expected tensors (B, C, *spatial) or paths")
         if len(item):
-            yield _checked(model, item if transform is None else transform(item)), labels
+            yield _checked(model, lists, item if transform is None else transform(item)), labels
     if waiting:
         yield _stacked(waiting), None
 
@@ -119,8 +119,8 @@ def _read(item: Any, unreadable: dict[str, str]) -> Iterator[tuple[str, Image.Im
             unreadable[str(file)] = error.reason
 
 
-def _default_transform(model: nn.Module) -> Transform:
-    if is_detector(model):
+def _default_transform(model: nn.Module, lists: bool) -> Transform:
+    if lists:
         from torchvision.transforms.functional import pil_to_tensor  # here, since torchvision takes seconds to import
 
         return lambda image: pil_to_tensor(image).float() / 255
@@ -135,10 +135,10 @@ def _default_transform(model: nn.Module) -> Transform:
     return eval_transform(preprocessing)
 
 
-def _checked(model: nn.Module, images: Any) -> Any:
+def _checked(model: nn.Module, lists: bool, images: Any) -> Any:
     if not isinstance(images, Tensor):
         wrong = next((t for t in images if not isinstance(t, Tensor) or t.ndim != 3), None)
-        if wrong is not None or not is_detector(model):
+        if wrong is not None or not lists:
             raise GcnetTypeError("images holds a list; only a detector takes lists, of tensors (C, H, W) each")
         return images
     if not images.is_floating_point():

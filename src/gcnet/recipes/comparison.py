@@ -81,11 +81,7 @@ def compare(
     planned = _planned(variants, chosen, name)
     models, split = _prepare(variants)
     metric = spec(settings.task).metric
-    shown = _Progress(len(planned), metric, shown=progress)
-    results, failures = _run(planned, split, metric, shown)
-    if not results:
-        raise RunError(f"all {len(planned)} runs failed; the first: {failures[0].reason}")
-    shown.say("timing all variants side by side")
+    results, failures = _run(planned, split, metric, progress=progress)
     costs = _costs(models, settings, rounds=cost_rounds, budget=cost_seconds)
     rows = make_rows([variant.label for variant in variants], results, costs, metric)
     folder, published = settings.run.runs / name, _published(variants)
@@ -130,16 +126,17 @@ def _prepare(variants: Sequence[Variant]) -> tuple[dict[str, nn.Module], str]:
 
 
 def _run(
-    planned: Sequence[tuple[str, Settings]], split: str, metric: str, shown: _Progress
+    planned: Sequence[tuple[str, Settings]], split: str, metric: str, *, progress: bool
 ) -> tuple[list[Result], list[Failure]]:
     """Train and measure what is not finished yet; the settings by the label of their variant."""
+    shown = _Progress(len(planned), metric, shown=progress)
     results, failures = [], []
     for label, run in planned:
         shown.begin(run, label)
         seed = run.run.seed
         known = folders.read_summary(run.folder).get("status") == "done"
         try:
-            finished = train(run, resume=(run.folder / "settings.json").exists(), progress=shown.shown)
+            finished = train(run, resume=(run.folder / "settings.json").exists(), progress=progress)
             figures = _figures(run, finished.weights, split)
             if figures[metric] is None:
                 raise SettingsError(f"data={run.data.path!r}: no objects in the {split} part, so there is no {metric}")
@@ -149,6 +146,9 @@ def _run(
         else:
             results.append(Result(label, seed, finished.folder, figures, finished.summary))
             shown.done(figures, trained=not known)
+    if not results:
+        raise RunError(f"all {len(planned)} runs failed; the first: {failures[0].reason}")
+    shown.say("timing all variants side by side")
     return results, failures
 
 
@@ -156,7 +156,7 @@ class _Progress:
     """Says which run is under way, what it gave, and how long the rest will take."""
 
     def __init__(self, total: int, metric: str, *, shown: bool) -> None:
-        self.total, self.metric, self.shown = total, metric, shown
+        self.total, self.metric = total, metric
         self.console = Console(stderr=True, quiet=not shown)
         self.number = 0
         self.seconds: list[float] = []

@@ -26,9 +26,9 @@ class SceneSettings(TaskSettings):
 
 
 def _recognise(model: nn.Module) -> bool:
-    from gcnet.surgery import record
+    from gcnet.scenes.net import SceneNet
 
-    return (record.architecture(model) or {}).get("name") == "scenes"
+    return isinstance(model, SceneNet)
 
 
 def _read(path: str, *, splits: Sequence[str], settings: Any = None, model: Any = None, strict: bool = False) -> Source:
@@ -38,9 +38,10 @@ def _read(path: str, *, splits: Sequence[str], settings: Any = None, model: Any 
 
 
 def _build(settings: Any, classes: Sequence[str]) -> nn.Module:
-    if settings.model.name != "scenes":
+    model = built(settings, classes)
+    if not _recognise(model):
         raise SettingsError(f"model={settings.model.name!r} does not fit task='scenes': scenes go with scenes")
-    return built(settings, classes)
+    return model
 
 
 def _open(found: Source, model: nn.Module, settings: Any = None) -> Source:

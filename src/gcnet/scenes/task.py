@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from gcnet.tasks.metrics import Metrics
 from gcnet.tasks.step import Setup, Task
 
 IGNORED = -1  # the label of the cue's own cell
@@ -22,7 +21,7 @@ def plain_loss(outputs: tuple[Tensor, Tensor], batch: Any) -> Tensor:
     return F.cross_entropy(marks.float(), labels, ignore_index=IGNORED) + F.cross_entropy(items.float(), cells)
 
 
-class SceneMetrics(Metrics):
+class SceneMetrics(nn.Module):
     """Balanced accuracy of the marks (mean recall of marked and unmarked cells), accuracy of the items, mean loss."""
 
     def __init__(self) -> None:

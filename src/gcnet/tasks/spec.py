@@ -75,11 +75,13 @@ class TaskSpec:
         build: (settings, classes) -> the model before its first step, with its record.
         open: (what was read, model, settings or None to look only) -> datasets.
         module: (model, setup, source, settings) -> the Lightning module that trains it.
-        metrics: (source, split) -> `gcnet.tasks.step.Metrics`, merged over processes.
+        metrics: (source, split) -> a module that gathers figures over batches and processes: `update(outputs, batch)`,
+            `compute`, which is empty if no example was seen, and `reset`.
         predict: (model, files, threshold) -> one `Prediction` for each file; None: it reads no photographs.
         at_once: how many images are looked at together, unless settings say so.
         draw: (uint8 image, entry of its prediction) -> the image with what was found in it; None: nothing is drawn.
         compared: (model, settings) -> what a comparison counts and times, and an image for it.
+        counted: what that is, in words.
         cost: (model, images) -> what a profile counts and times.
         spot: arguments of `insert` for one block, if its models have no stages.
     """
@@ -97,6 +99,7 @@ class TaskSpec:
     at_once: int = 32
     draw: Callable[[Tensor, Mapping[str, Any]], Tensor] | None = None
     compared: Callable[[nn.Module, Any], tuple[nn.Module, Tensor]] = example_of
+    counted: str = "one image"
     cost: Callable[[nn.Module, Tensor], Counted] = whole_model
     defaults: Mapping[str, Any] = field(default_factory=dict)
     derive: Callable[[Mapping[str, Any]], dict[str, Any]] = dict

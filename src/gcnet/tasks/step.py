@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from gcnet.data.seeds import derive
 from gcnet.errors import NonFiniteError
-from gcnet.tasks.metrics import Metrics
 from gcnet.tasks.optimiser import Optimisation, build_optimiser
 
 
@@ -37,17 +36,17 @@ class Task(lightning.LightningModule):
 
     Args:
         model: the model with its blocks.
-        metrics: gathers validation figures.
+        metrics: gathers validation figures by `update(outputs, batch)`, `compute`, `reset`, over all processes.
         setup: optimiser, schedule, seed, memory format.
     """
 
     fewest_images: ClassVar[int] = 2  # batch norm over 1x1 maps cannot train on a single image
 
-    def __init__(self, model: nn.Module, metrics: Metrics, setup: Setup) -> None:
+    def __init__(self, model: nn.Module, metrics: nn.Module, setup: Setup) -> None:
         super().__init__()
         self.format = torch.channels_last if setup.channels_last else torch.contiguous_format
         self.model = model.to(memory_format=self.format)  # type: ignore[call-overload]
-        self.metrics = metrics
+        self.metrics: Any = metrics
         self.common = setup
         self.skipped: dict[str, str] = {}
         self._indices: list[int] = []

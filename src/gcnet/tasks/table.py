@@ -17,6 +17,10 @@ TASKS = {
     "instances": "gcnet.tasks.detection.spec:INSTANCES",
     "scenes": "gcnet.scenes.spec:SPEC",
 }
+OLD_NAMES = {
+    "segment": "says too little: 'instances' finds objects and their masks, as it did; 'semantic', a class for every "
+    "pixel, is not there yet"
+}
 
 
 def spec(name: str) -> TaskSpec:
@@ -25,11 +29,8 @@ def spec(name: str) -> TaskSpec:
     Raises:
         SettingsError: there is none.
     """
-    if name == "segment":
-        raise SettingsError(
-            "task='segment' says too little: 'instances' finds objects and their masks, as it did; "
-            "'semantic', a class for every pixel, is not there yet"
-        )
+    if name in OLD_NAMES:
+        raise SettingsError(f"task={name!r} {OLD_NAMES[name]}")
     module, _, attribute = TASKS[choice("task", name, tuple(TASKS), kind=SettingsError)].partition(":")
     return getattr(import_module(module), attribute)
 

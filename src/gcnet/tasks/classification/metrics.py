@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
-
-from gcnet.tasks.metrics import Metrics
 
 
 def plain_loss(outputs: Tensor, batch: Any) -> Tensor:
@@ -18,7 +16,7 @@ def plain_loss(outputs: Tensor, batch: Any) -> Tensor:
     return F.cross_entropy(outputs.float(), batch.labels)
 
 
-class ClassifyMetrics(Metrics):
+class ClassifyMetrics(nn.Module):
     """Accuracy, top-5 accuracy (top-k with fewer classes), mean loss, report per class, confusion matrix.
 
     Args:

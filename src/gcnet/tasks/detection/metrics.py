@@ -8,11 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from faster_coco_eval import mask as run_lengths
-from torch import Tensor
+from torch import Tensor, nn
 
 from gcnet.distributed import gathered
 from gcnet.tasks.detection.average_precision import average_precision
-from gcnet.tasks.metrics import Metrics
 
 Found = dict[str, Tensor]
 MASK_THRESHOLD = 0.5
@@ -43,7 +42,7 @@ def as_results(image_id: int, found: Mapping[str, Tensor]) -> list[dict[str, Any
     return results
 
 
-class DetectMetrics(Metrics):
+class DetectMetrics(nn.Module):
     """COCO's twelve figures of boxes (`box_AP`, `box_AP50`, ...) and, with masks, of masks; AP of every class.
 
     Only images that were seen count: one whose file cannot be read is no miss.
