@@ -22,9 +22,12 @@ EXTRAS = {
     "onnxscript": "export",
     "onnxruntime": "export",
 }
-INTERRUPTED = dict.fromkeys(("compare", "demo"), "the same command goes on where it was") | dict.fromkeys(
-    ("evaluate", "simplify"), "nothing was written"
-)
+INTERRUPTED: dict[str, str] = {
+    "compare": "the same command goes on where it was",
+    "demo": "the same command goes on where it was",
+    "evaluate": "nothing was written",
+    "simplify": "nothing was written",
+}
 
 
 def reported(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from gcnet.cli.options import whole_numbers
 
 
 def export(
-    weights: Annotated[Path, typer.Argument(metavar="IN", help="Folder of a run, or a file that gcnet wrote.")],
+    weights: Annotated[Path, typer.Argument(metavar="IN", help="Folder of a run, or a file of weights.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to be written: .onnx or .pt2 (torch.export).")],
     fold: Annotated[
         bool | None,

@@ -9,7 +9,7 @@ import typer
 
 
 def fold(
-    weights: Annotated[Path, typer.Argument(metavar="IN", help="Folder of a run, or a file that gcnet wrote.")],
+    weights: Annotated[Path, typer.Argument(metavar="IN", help="Folder of a run, or a file of weights.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to be written.")],
 ) -> None:
     """Merge norms and context blocks into the convolutions, for inference: the same outputs, faster.

@@ -12,7 +12,7 @@ from rich.table import Table
 
 
 def simplify(
-    weights: Annotated[Path, typer.Argument(metavar="IN", help="Folder of a run, or a file that gcnet wrote.")],
+    weights: Annotated[Path, typer.Argument(metavar="IN", help="Folder of a run, or a file of weights.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to be written.")],
     data: Annotated[
         str | None, typer.Option(help="Folder or CSV of images, labels are not read; else the data of the run.")

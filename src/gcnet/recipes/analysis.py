@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.progress import track
 
 from gcnet.analysis.grids import MOST_IMAGES
 from gcnet.errors import SettingsError
 from gcnet.recipes.inputs import as_list, device_of, find_images, model_of
 from gcnet.report.analysis import Analysis
 from gcnet.report.analysis import analyze as analyze_model
+from gcnet.report.terminal import tracked
 from gcnet.tasks.table import spec_of
 
 
@@ -52,7 +50,4 @@ def analyze(
         found = known.read(str(places[0]), splits=("test",), model=built)
         scenes: Any = known.open(found, built).datasets["test"]
         return analyze_model(built, scenes[:limit][0], keep=keep)
-    files: Iterable[Path] = find_images(places)[:limit]
-    if progress and sys.stdout.isatty():
-        files = track(list(files), "analysing", transient=True)
-    return analyze_model(built, files, keep=keep)
+    return analyze_model(built, tracked(find_images(places)[:limit], "analysing", progress), keep=keep)

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from gcnet.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from gcnet.errors import SettingsError
-from gcnet.recipes.inputs import checkpoint_to_write
+from gcnet.recipes.inputs import checkpoint_to_write, weights_of
 from gcnet.surgery.probe import example_input
 
 
@@ -33,15 +33,15 @@ def convert(source: str | Path, out: str | Path, *, strict: bool = False) -> Con
     The file is read back: its model must give the same outputs, bit for bit.
 
     Args:
-        source: a file that `gcnet.load_checkpoint` reads.
+        source: a file that `gcnet.load_checkpoint` reads, or the folder of a run.
         out: the safetensors file to be written.
         strict: a hash in the name of `source` that is not the file's is an error, not a warning.
 
     Raises:
         SettingsError: `out` is no .safetensors file in a folder that exists, or is `source` itself.
-        CheckpointError: `source` cannot be read; the message says why.
+        RunError, CheckpointError: `source` cannot be read; the message says why.
     """
-    source, out = Path(source), checkpoint_to_write(out)
+    source, out = weights_of(source), checkpoint_to_write(out)
     if out.resolve() == source.resolve():
         raise SettingsError(f"out={str(out)!r} is the file to be converted; give another name")
     found = load_checkpoint(source, strict=strict)
@@ -56,9 +56,10 @@ def convert(source: str | Path, out: str | Path, *, strict: bool = False) -> Con
 def _outputs(model: nn.Module) -> list[torch.Tensor]:
     """All tensors that the model puts out for one small image."""
     generator = torch.Generator().manual_seed(0)
+    trace: Any = getattr(model, "trace", None)  # of detectors: also what their thresholds would hide
     with torch.no_grad():
-        if hasattr(model, "trace"):
-            images = torch.randn(1, 3, 96, 128, generator=generator)
-            return [leaf for leaf in tree_leaves(model.trace(images, [(96, 128)])) if torch.is_tensor(leaf)]  # type: ignore[operator]
-        images = torch.rand(example_input(model).shape, generator=generator).to(example_input(model))
-        return [leaf for leaf in tree_leaves(model(images)) if torch.is_tensor(leaf)]
+        if trace is not None:
+            outputs = trace(torch.randn(1, 3, 96, 128, generator=generator), [(96, 128)])
+        else:
+            outputs = model(torch.rand(example_input(model).shape, generator=generator).to(example_input(model)))
+    return [leaf for leaf in tree_leaves(outputs) if torch.is_tensor(leaf)]

@@ -57,7 +57,7 @@ def export(
     Nothing is left behind by a file that differs: it is compared in memory, before it is written.
 
     Args:
-        source: the folder of a run, a file of `gcnet.save_checkpoint`, or a model.
+        source: the folder of a run, a file that `gcnet.load_checkpoint` opens, or a model.
         out: the file; its suffix says which format: .onnx or .pt2.
         fold: merge norms and blocks into the convolutions first (`gcnet.fold`). None: if the model can be folded.
         input_size: channels and spatial size of an input; None for what the model's preprocessing says.

@@ -32,7 +32,7 @@ def fold(source: str | Path, out: str | Path) -> Folded:
     `predict`, `evaluate` and `export` read the file like any other; it cannot be trained further.
 
     Args:
-        source: the folder of a run, or a file of `gcnet.save_checkpoint`.
+        source: the folder of a run, or a file that `gcnet.load_checkpoint` opens.
         out: the safetensors file to be written.
 
     Raises:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from rich.progress import track
 from torch import Tensor, nn
 
 from gcnet.analysis.grids import picture_of
@@ -20,6 +18,7 @@ from gcnet.errors import SettingsError
 from gcnet.files.atomic import write_atomically, write_text
 from gcnet.recipes.inputs import device_of, find_images, stored_model
 from gcnet.report.attention import NO_MAP, attention_maps, draw_attention, last_of_stages
+from gcnet.report.terminal import tracked
 from gcnet.surgery import record
 from gcnet.tasks.spec import Prediction
 from gcnet.tasks.table import spec_of
@@ -69,10 +68,7 @@ def predict(
     names = file_names(paths)
     model = model.eval().to(device_of())
     results: list[dict[str, Any]] = []
-    starts: Iterable[int] = range(0, len(paths), known.at_once)
-    if progress and sys.stdout.isatty():
-        starts = track(list(starts), "predicting", transient=True)
-    for start in starts:
+    for start in tracked(range(0, len(paths), known.at_once), "predicting", progress):
         part = slice(start, start + known.at_once)
         with attention_maps(model) if show_attention else nullcontext({}) as maps:
             found = known.predict(model, paths[part], threshold)

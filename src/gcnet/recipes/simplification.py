@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from gcnet.analysis.intervals import Median
@@ -21,6 +19,7 @@ from gcnet.data.classification.transforms import eval_transform
 from gcnet.data.images import read_image
 from gcnet.errors import ImageError, SettingsError, whole
 from gcnet.recipes.inputs import checkpoint_to_write, data_of, device_of, find_images, stored_model
+from gcnet.report.terminal import tracked
 from gcnet.rewrites.simplification.apply import simplify as simplify_model
 from gcnet.rewrites.simplification.report import Simplification
 from gcnet.surgery import record
@@ -65,7 +64,7 @@ def simplify(
     The file is written in any case; if no block qualifies it holds the model as it was, and the report says why.
 
     Args:
-        source: the folder of a run, or a file of `gcnet.save_checkpoint`.
+        source: the folder of a run, or a file that `gcnet.load_checkpoint` opens.
         out: the safetensors file to be written.
         data: a folder or CSV file of images, whose training part is used without labels; or the name of scenes. None,
             without images: the data of the run.
@@ -125,10 +124,7 @@ def _examples(
         return
     paths = _photographs(data, model) if data is not None else find_images(images)
     transform = eval_transform(preprocessing)
-    chosen: Iterable[Path] = draw.sample(paths, min(count, len(paths)))
-    if progress and sys.stdout.isatty():
-        chosen = track(list(chosen), "reading images", transient=True)
-    for path in chosen:
+    for path in tracked(draw.sample(paths, min(count, len(paths))), "reading images", progress):
         try:
             yield transform(read_image(path))
         except ImageError as error:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
+
+T = TypeVar("T")
 
 
 def as_text(figures: Any, width: int) -> str:
@@ -47,3 +51,8 @@ def class_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         cells = (row.get(name) for name in columns)
         table.add_row(*(Text("-" if c is None else f"{c:.3f}" if isinstance(c, float) else str(c)) for c in cells))
     return table
+
+
+def tracked(items: Iterable[T], what: str, progress: bool) -> Iterable[T]:
+    """The items with a progress bar, if one is wanted and the output is a terminal."""
+    return track(items, what, transient=True) if progress and sys.stdout.isatty() else items

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
@@ -17,6 +15,7 @@ from gcnet.data.source import Source
 from gcnet.errors import RunError, SettingsError, choice
 from gcnet.files.atomic import write_text
 from gcnet.recipes.inputs import device_of, stored_model, weights_of
+from gcnet.report.terminal import tracked
 from gcnet.tasks.settings import Settings, from_json
 from gcnet.tasks.table import spec_of
 
@@ -91,11 +90,9 @@ def measure(
     metrics = known.metrics(source, split).to(device)
     batch_size, workers = (known.at_once, 0) if settings is None else (settings.data.batch_size, settings.data.workers)
     loader: Any = eval_loader(source, split, batch_size=batch_size, workers=workers)
-    if progress and sys.stdout.isatty():
-        loader = track(loader, f"evaluating on {split}", transient=True)
     skipped: dict[str, str] = {}
     seen = 0
-    for batch in loader:
+    for batch in tracked(loader, f"evaluating on {split}", progress):
         skipped |= {str(source.names[split][index]): reason for index, reason in batch.errors}
         if not len(batch.images):
             continue
