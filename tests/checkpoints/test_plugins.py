@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gcnet
-from gcnet.checkpoints.content import fill
 from gcnet.checkpoints.detectors import build
 from gcnet.checkpoints.mmdet import names as mmdet
 from gcnet.checkpoints.mmdet.architecture import architecture_of
 from gcnet.errors import CheckpointError
 from gcnet.models.detection import create_detector
+from gcnet.models.weights import fill_all
 from gcnet.recipes import convert
 
 Plugins = list[dict]
@@ -224,7 +224,7 @@ def test_without_a_config_names_and_shapes_tell_what_they_can(plain):
             )
         ),
     ]
-    fill(build(found), tensors)
+    fill_all(build(found), tensors)
 
 
 def test_where_both_ends_of_a_unit_are_as_wide_the_published_place_is_assumed():
@@ -378,7 +378,7 @@ def test_the_published_empirical_attention_models_are_recognised_built_and_fille
         found = architecture_of(tensors, config)
         with torch.device("meta"):
             net = build(found)
-        fill(net, tensors)
+        fill_all(net, tensors)
         assert sum(p.numel() for p in net.parameters()) == sum(
             v.numel() for k, v in state.items() if not re.search(r"running_|num_batches", k)
         )

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 import gcnet
-from gcnet.checkpoints.content import fill
 from gcnet.checkpoints.detectors import build
 from gcnet.checkpoints.mmdet import names as mmdet
 from gcnet.checkpoints.mmdet.architecture import architecture_of
 from gcnet.errors import CheckpointError, SettingsError
+from gcnet.models.weights import fill_all
 from gcnet.recipes import convert
 from tests.models.detection.fixtures import NAMES
 
@@ -47,7 +47,7 @@ def test_every_list_of_the_zoo_is_recognised_built_and_filled(shared):
             with torch.device("meta"):
                 built[repr(found)] = build(found)
         model = built[repr(found)]
-        fill(model, tensors)
+        fill_all(model, tensors)
         assert sum(p.numel() for p in model.parameters()) == counts[name], name
         blocks = {stage: ratio for call in found.inserts for stage in call["stages"] for ratio in [call["reduction"]]}
         ratio = re.search(r"-r(\d+)-gcb|gcb-r(\d+)", name)

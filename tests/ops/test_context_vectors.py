@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gcnet import ops
-from gcnet.ops.context_vectors import Branch, pooled_transform_reference, triton
+from gcnet.ops.context_vectors import BACKENDS, Branch, pooled_transform_reference, triton
+from gcnet.ops.context_vectors.choice import choose
 from gcnet.ops.triton_runtime import HAS_TRITON
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
@@ -109,6 +110,24 @@ def test_half_precision_errs_at_most_twice_as_much_as_the_reference(dtype):
     assert out.dtype == dtype
     reference = relative(pooled_transform_reference(*tensors), exact)
     assert relative(out, exact) <= 2 * reference + torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_backends_of_a_call_agree(form):
+    h, key, *weights = inputs((2, 6, 5, 7), form)
+    branches = [Branch(tuple(weights)), Branch(tuple(weights), activation="silu")]
+    with torch.no_grad():
+        assert choose(h, key, branches) == "cpu"
+        for ours, theirs in zip(BACKENDS["cpu"](h, key, branches), BACKENDS["general"](h, key, branches), strict=True):
+            assert relative(ours, theirs) <= 1e-12
+
+
+def test_a_gradient_and_mixed_dtypes_take_the_general_path():
+    h, key, *weights = inputs((2, 6, 5, 7), ("attention", "two"))
+    assert choose(h, key, [Branch(tuple(weights))]) == "general"
+    with torch.no_grad():
+        assert choose(h.float(), key, [Branch(tuple(weights))]) == "general"
+        assert ops.pooled_transform(h.float(), key, *weights).dtype == torch.float32
 
 
 def test_channels_last_and_autocast_change_nothing():

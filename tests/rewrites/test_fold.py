@@ -336,9 +336,15 @@ def test_what_holds_no_merged_layer_trains_and_eval_reaches_it():
 
 def test_a_frozen_norm_that_could_not_be_merged_keeps_to_its_statistics():
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), FrozenBatchNorm2d(8)).eval()
+    seen = []
+    model[2].register_forward_hook(lambda module, args, kwargs, output: seen.append(kwargs), with_kwargs=True)
+    model[2].register_full_backward_hook(lambda *_: seen.append("backward"))
     folded = gcnet.fold(model, torch.rand(2, 3, 4, 4))
     with pytest.raises(RewriteError, match="folded model"):
         folded[2].train()
+    seen.clear()
+    folded(torch.rand(2, 3, 4, 4, requires_grad=True)).sum().backward()
+    assert seen == [{}, "backward"]
 
 
 def test_the_mode_of_a_class_with_a_train_method_of_its_own_is_set_by_that():

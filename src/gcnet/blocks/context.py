@@ -27,7 +27,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "hard_swish": nn.Hardswish,
 }
-_NAMES = {kind: name for name, kind in ACTIVATIONS.items()}
+_NAMES: dict[type, str] = {kind: name for name, kind in ACTIVATIONS.items()}
 
 
 class ContextBlock(nn.Module):
@@ -211,13 +211,16 @@ def as_branch(transform: nn.Module) -> Branch | None:
     first, last = tensors_of(layers["reduce"], nn.Linear), tensors_of(layers["expand"], nn.Linear)
     norm, activation = layers.get("norm"), layers.get("activation")
     gains = (None, None) if norm is None else tensors_of(norm, nn.LayerNorm)
-    name = None if activation is None else _NAMES.get(type(activation))
-    plain = activation is None or (name is not None and as_made(activation, ACTIVATIONS[name]))
-    if first is None or gains is None or last is None or not plain:
-        return None
-    if name == "gelu" and activation.approximate != "none":
+    name = _NAMES.get(type(activation))
+    if first is None or gains is None or last is None or (activation is not None and not _is_plain(activation)):
         return None
     return Branch((*first, *gains, *last), 1e-5 if norm is None else norm.eps, name)
+
+
+def _is_plain(activation: Any) -> bool:
+    """Whether an activation is one of `ACTIVATIONS`, as made."""
+    kind = type(activation)
+    return kind in _NAMES and as_made(activation, kind) and (kind is not nn.GELU or activation.approximate == "none")
 
 
 def scale_and_add(

@@ -8,11 +8,11 @@ from fnmatch import fnmatch
 import torch
 from torch import nn
 
-from gcnet.checkpoints.content import Adapter, Built, Content, fill
+from gcnet.checkpoints.content import Adapter, Built, Content
 from gcnet.errors import CheckpointError, some
 from gcnet.models.catalogue import CATALOGUE
 from gcnet.models.create import plain_model
-from gcnet.models.weights import head_keys
+from gcnet.models.weights import fill_all, head_keys
 
 # A tensor that all models of a kind have, and their names here: to build all models and compare takes many seconds.
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -27,7 +27,6 @@ _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("features.0.weight", ("alexnet", "squeezenet*", "vgg*")),
     ("features.0.0.weight", ("convnext*", "efficientnet*", "mobilenet*", "swin*")),
     ("features.conv0.weight", ("densenet*",)),
-    ("layers.0.weight", ("mnasnet*",)),
     ("conv1.0.weight", ("shufflenet*",)),
 )
 _FAMILIES = ("*gcres*", "resnet*", "resnext*", "seresnet*", "seresnext*")  # of timm, beside what gcnet recommends
@@ -57,7 +56,7 @@ def build(content: Content) -> Built:
         bodies = all(own[key].shape == state[key].shape for key in own if key in state and key not in head)
         if wanted <= state.keys() <= own.keys() and bodies and len(rows) == 1:
             model = plain_model(name, rows.pop(), {})
-            fill(model, state)
+            fill_all(model, state)
             assumed = [f"model: {name} (what has no tensors, such as activations and strides, is that model's)"]
             return Built(model, "timm" if name.startswith("timm/") else "torchvision", content.classes, assumed)
     raise CheckpointError(

@@ -1,18 +1,14 @@
-"""What passes between a file and the adapter of the program that wrote it, and how a model is filled."""
+"""What passes between a file and the adapter of the program that wrote it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from gcnet.errors import CheckpointError
-from gcnet.files.tensors import state_dict
-from gcnet.models.weights import counters, misfits
+from gcnet.files.tensors import Stored
 
 Shape = tuple[int, ...]
 _AVERAGED = ("state_dict_ema", "model_ema")  # timm's trainer, torchvision's
@@ -60,20 +56,14 @@ class Adapter:
     build: Callable[[Content], Built]
 
 
-def content_of(path: Path, stored: Any) -> Content:
-    """The tensors and the notes in what was stored; names as in the file.
-
-    Raises:
-        CheckpointError: there is no table of named tensors in it.
-    """
-    tensors = state_dict(path, stored)
-    beside: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
-    notes = table(beside.get("meta"))
+def content_of(stored: Stored) -> Content:
+    """The tensors, under plain names, and the notes in what was read."""
+    notes = table(stored.beside.get("meta"))
     data = table(notes.get("dataset_meta"))
     classes = names_in(data.get("classes", data.get("CLASSES", notes.get("CLASSES"))))
-    averaged = [key for key in _AVERAGED if isinstance(beside.get(key), Mapping)]
+    averaged = [key for key in _AVERAGED if isinstance(stored.beside.get(key), Mapping)]
     assumed = [f"weights: those of the last step; the file also has averaged ones ({key})" for key in averaged]
-    return Content(tensors, notes, classes, assumed)
+    return Content(stored.plain, notes, classes, assumed)
 
 
 def table(value: Any) -> Mapping[str, Any]:
@@ -86,39 +76,3 @@ def names_in(value: Any) -> list[str] | None:
     if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
         return list(value)
     return None
-
-
-def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put the tensors of another program into the model; the counters of batch norms may be absent.
-
-    Raises:
-        CheckpointError: naming missing, unused and wrongly shaped tensors together.
-    """
-    report = assign(model, tensors, optional=counters(model.state_dict()))
-    if report:
-        raise CheckpointError(f"its tensors do not fit the architecture that they tell: {report}")
-
-
-def assign(model: nn.Module, tensors: Mapping[str, Tensor], *, optional: Set[str] = frozenset()) -> str:
-    """Make the tensors those of the model, if all fit; what does not, in one line, else "".
-
-    They are assigned, not copied: half-precision weights stay so. A parameter that modules share stays shared where the
-    tensors under its names are equal.
-    """
-    report = misfits(model.state_dict(), tensors, optional=optional)
-    if not report:
-        shared = _shared(model)
-        model.load_state_dict(dict(tensors), strict=False, assign=True)
-        for first, others in shared:
-            for name in (other for other in others if torch.equal(tensors[first], tensors[other])):
-                owner, _, leaf = name.rpartition(".")
-                setattr(model.get_submodule(owner), leaf, model.get_parameter(first))
-    return report
-
-
-def _shared(model: nn.Module) -> list[tuple[str, list[str]]]:
-    """The names of each parameter that has several: the first, the others."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    return [(first, others) for first, *others in names.values() if others]

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gcnet.checkpoints.content import Built, fill
+from gcnet.checkpoints.content import Built
 from gcnet.errors import CheckpointError
+from gcnet.models.weights import fill_all
 from gcnet.rewrites import deform, insert
 
 
@@ -59,7 +60,7 @@ def built(found: Architecture, tensors: dict[str, Tensor], classes: list[str] | 
     if found.is_bgr:  # our images are RGB
         stem = "backbone.body.conv1.weight"
         tensors = tensors | {stem: tensors[stem].flip(1)}
-    fill(model, tensors)
+    fill_all(model, tensors)
     names, assumed = _class_names(classes, found.detector["num_classes"])
     return Built(model, source, names, [*found.assumed, *assumed])
 

@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from gcnet.checkpoints import adapters, own
-from gcnet.checkpoints.content import Built, Content, content_of, fill
+from gcnet.checkpoints import own
+from gcnet.checkpoints.adapters import ADAPTERS
+from gcnet.checkpoints.content import Built, content_of
 from gcnet.checkpoints.save import KEY
-from gcnet.errors import CheckpointError
-from gcnet.files.tensors import plain_names, read
+from gcnet.errors import CheckpointError, some
+from gcnet.files.tensors import Stored, read
+from gcnet.models.weights import assign
 from gcnet.surgery import record
 
 
@@ -52,10 +54,9 @@ def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None, 
     path = Path(path)
     stored = read(path, strict=strict)
     if KEY in stored.header:
-        built = own.build(path, stored.content, stored.header[KEY], architecture)
+        built = own.build(path, stored.tensors, stored.header[KEY], architecture)
     else:
-        content = content_of(path, stored.content)
-        built = _given(path, content, architecture) if architecture is not None else _recognised(path, content)
+        built = _given(path, stored, architecture) if architecture is not None else _recognised(path, stored)
     if built.classes is not None:
         record.set_classes(built.model, built.classes)
     return Checkpoint(
@@ -67,19 +68,31 @@ def load_checkpoint(path: str | Path, *, architecture: nn.Module | None = None, 
     )
 
 
-def _recognised(path: Path, content: Content) -> Built:
-    built = adapters.build(path, replace(content, tensors=plain_names(content.tensors)))
+def _recognised(path: Path, stored: Stored) -> Built:
+    """The model of a file of another program, by the first adapter that fits."""
+    shapes = {key: tuple(value.shape) for key, value in stored.plain.items()}
+    adapter = next((adapter for adapter in ADAPTERS if adapter.fits(shapes)), None)
+    if adapter is None:
+        raise CheckpointError(
+            f"{path}: its {len(shapes)} tensors are those of no model that gcnet recognises: "
+            f"{', '.join(one.source for one in ADAPTERS)}. They begin with {some(shapes, 4)}. For another model: "
+            "load_checkpoint(path, architecture=model)"
+        )
+    content = content_of(stored)
+    try:
+        built = adapter.build(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     return replace(built, assumed=[*content.assumed, *built.assumed])
 
 
-def _given(path: Path, content: Content, architecture: nn.Module) -> Built:
+def _given(path: Path, stored: Stored, architecture: nn.Module) -> Built:
     """A copy of the user's model with the tensors of the file; what a wrapper put before names is left out."""
-    model = copy.deepcopy(architecture)
-    as_stored = content.tensors.keys() <= model.state_dict().keys()
-    try:
-        fill(model, content.tensors if as_stored else plain_names(content.tensors))
-    except CheckpointError as error:
-        raise CheckpointError(f"{path} does not fit the model that was given: {error}") from None
+    model, content = copy.deepcopy(architecture), content_of(stored)
+    as_stored = stored.tensors.keys() <= model.state_dict().keys()
+    report = assign(model, stored.tensors if as_stored else stored.plain)
+    if report:
+        raise CheckpointError(f"{path} does not fit the model that was given: {report}")
     return Built(model, "tensors alone", content.classes, content.assumed)
 
 

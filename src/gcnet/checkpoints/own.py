@@ -15,10 +15,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gcnet.checkpoints.content import Built, assign
+from gcnet.checkpoints.content import Built
 from gcnet.checkpoints.save import FORMAT
 from gcnet.errors import CheckpointError
 from gcnet.models.create import plain_model
+from gcnet.models.weights import assign
 from gcnet.rewrites.table import REPLAYS
 from gcnet.surgery import record
 

@@ -20,10 +20,19 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 class Stored(NamedTuple):
-    """What a file holds: the object that torch.save wrote, or named tensors and the text header of safetensors."""
+    """What a file holds.
 
-    content: Any
-    header: dict[str, str]
+    Attributes:
+        tensors: By name, as in the file.
+        plain: The same without what wrappers put before all names.
+        beside: The object that the tensors lie in, with what else its writer put there; {} where there is none.
+        header: The text header of safetensors; {} of other files.
+    """
+
+    tensors: dict[str, Tensor]
+    plain: dict[str, Tensor]
+    beside: Mapping[Any, Any]
+    header: Mapping[str, str]
 
 
 def read(path: str | Path, *, strict: bool = False) -> Stored:
@@ -35,29 +44,23 @@ def read(path: str | Path, *, strict: bool = False) -> Stored:
 
     Raises:
         FileNotFoundError: there is none.
-        CheckpointError: it is something else, damaged, a bomb, or it asks for what could run code.
+        CheckpointError: it is something else, damaged, a bomb, holds no table of tensors, or asks for what could run
+            code.
     """
     path = Path(path)
-    return _safetensors(path) if check_file(path, strict=strict) == "safetensors" else Stored(unpickle(path), {})
-
-
-def state_dict(path: str | Path, content: Any) -> dict[str, Tensor]:
-    """The named tensors in what was read, also where they lie beside other things; names as in the file.
-
-    Raises:
-        CheckpointError: there is no table of tensors in it.
-    """
-    tensors = content
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            tensors = content[wrapper]
-            break
-    if not isinstance(tensors, Mapping) or not tensors:
+    if check_file(path, strict=strict) == "safetensors":
+        content, header = _safetensors(path)
+    else:
+        content, header = unpickle(path), {}
+    beside = content if isinstance(content, Mapping) else {}
+    tensors = next((beside[key] for key in _WRAPPERS if isinstance(beside.get(key), Mapping)), content)
+    if not isinstance(tensors, Mapping) or not (tensors or header):
         raise CheckpointError(f"{path} holds no state_dict: expected a table of named tensors")
     others = [str(key) for key, value in tensors.items() if not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(f"{path}: {len(others)} entries of its state_dict are no tensors: {some(others, 5)}")
-    return {str(key): value for key, value in tensors.items()}
+    named = {str(key): value for key, value in tensors.items()}
+    return Stored(named, plain_names(named), beside, header)
 
 
 def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -68,19 +71,14 @@ def plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(names, tensors.values(), strict=True))
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The state_dict in a file, under plain names."""
-    return plain_names(state_dict(path, read(path).content))
-
-
-def _safetensors(path: Path) -> Stored:
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors are copies: where they lie in the file, at odd addresses, some processors take other instructions for
     them, whose sums are rounded differently.
     """
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-            return Stored(tensors, dict(file.metadata() or {}))
+            return tensors, dict(file.metadata() or {})
     except (SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{path} is truncated or damaged ({path.stat().st_size} bytes; {error}); copy or download it again"

@@ -14,7 +14,7 @@ from torch import nn
 
 from gcnet.errors import CheckpointError
 from gcnet.errors import WeightsError as WeightsError
-from gcnet.files import tensors
+from gcnet.files.tensors import read
 from gcnet.models.catalogue import from_timm
 from gcnet.rewrites import inserted
 
@@ -89,7 +89,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 def _read(path: str | Path) -> dict[str, torch.Tensor]:
     try:
-        return tensors.read_tensors(path)
+        return read(path).plain
     except CheckpointError as error:  # the same reasons; here it is the argument `weights` that is wrong
         raise WeightsError(str(error)) from None
 
@@ -116,6 +116,39 @@ def fill(model: nn.Module, state: Mapping[str, torch.Tensor], *, source: str, ne
     if report:
         raise WeightsError(f"{source} does not fit {type(model).__name__}: {report}")
     model.load_state_dict(dict(state), strict=False)
+
+
+def fill_all(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """`assign` for tensors that told the model: what does not fit is an error that names all of it."""
+    report = assign(model, tensors)
+    if report:
+        raise CheckpointError(f"its tensors do not fit the architecture that they tell: {report}")
+
+
+def assign(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Make the tensors those of the model, if all fit; what does not, in one line, else "".
+
+    They are assigned, not copied: half-precision weights stay so. A parameter that modules share stays shared where the
+    tensors under its names are equal. The counters of batch norms may be absent.
+    """
+    own = model.state_dict()
+    report = misfits(own, tensors, optional=counters(own))
+    if not report:
+        shared = _shared(model)
+        model.load_state_dict(dict(tensors), strict=False, assign=True)
+        for first, others in shared:
+            for name in (other for other in others if torch.equal(tensors[first], tensors[other])):
+                owner, _, leaf = name.rpartition(".")
+                setattr(model.get_submodule(owner), leaf, model.get_parameter(first))
+    return report
+
+
+def _shared(model: nn.Module) -> list[tuple[str, list[str]]]:
+    """The names of each parameter that has several: the first, the others."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [(first, others) for first, *others in names.values() if others]
 
 
 def misfits(

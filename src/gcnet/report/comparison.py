@@ -14,6 +14,7 @@ from gcnet.report.paper import paper_lead, paper_section, paper_sources, paper_t
 from gcnet.report.plots import accuracy_plot, draw, time_plot
 from gcnet.report.terminal import plain_table
 from gcnet.report.texts import cell, gain, milliseconds, percent, ratio, scaled, to_csv
+from gcnet.tasks.table import spec
 from gcnet.version import hardware, versions
 
 
@@ -146,10 +147,8 @@ def _reading(comparison: Comparison) -> str:
     else:
         spread = "± is the 95 % interval over seeds; differences are paired by seed."
     first = comparison.rows[0].label
-    of = "of one image"
-    if comparison.metric.endswith("_AP"):
-        of = "of backbone and pyramid on one image, as are the times"
-    return f"{spread} MACs are those {of}; times are multiples of {first}'s, measured side by side."
+    counted = spec(comparison.settings.task).counted
+    return f"{spread} MACs are those of {counted}; times are multiples of {first}'s, measured side by side."
 
 
 def _row(row: Row, index: int) -> list[str]:

@@ -77,7 +77,7 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
         TypeError: the model is compiled, scripted or wrapped.
 
     Example:
-        >>> import torchvision, gcnet
+        >>> import gcnet, torch, torchvision
         >>> with torch.device("meta"):
         ...     model = gcnet.insert(torchvision.models.resnet50(), "gc")
         >>> costs = gcnet.profile(model, (3, 224, 224))

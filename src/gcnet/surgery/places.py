@@ -127,6 +127,7 @@ def carry_hooks(old: nn.Module, new: nn.Module) -> nn.Module:
     for name, hooks in vars(old).items():
         if name.startswith(("_forward_", "_backward_")) and name in vars(new):  # the hooks, and which take what
             vars(new)[name].update(hooks)
+    vars(new)["_is_full_backward_hook"] = vars(old)["_is_full_backward_hook"]
     for name, child in old.named_children():
         if getattr(child, "gcnet_side", "slot") != "slot":
             new.add_module(name, child)

@@ -81,6 +81,7 @@ class TaskSpec:
         at_once: how many images are looked at together, unless settings say so.
         draw: (uint8 image, entry of its prediction) -> the image with what was found in it; None: nothing is drawn.
         compared: (model, settings) -> what a comparison counts and times, and an image for it.
+        counted: what that is, in words.
         cost: (model, images) -> what a profile counts and times.
         spot: arguments of `insert` for one block, if its models have no stages.
     """
@@ -98,6 +99,7 @@ class TaskSpec:
     at_once: int = 32
     draw: Callable[[Tensor, Mapping[str, Any]], Tensor] | None = None
     compared: Callable[[nn.Module, Any], tuple[nn.Module, Tensor]] = example_of
+    counted: str = "one image"
     cost: Callable[[nn.Module, Tensor], Counted] = whole_model
     defaults: Mapping[str, Any] = field(default_factory=dict)
     derive: Callable[[Mapping[str, Any]], dict[str, Any]] = dict

@@ -3,7 +3,6 @@
 B images, C channels of the wide map y, K channels of the narrow map h, P positions. Inference only.
 """
 
-from operator import itemgetter
 from typing import Any
 
 import torch
@@ -11,12 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gcnet import ops
-from gcnet.blocks.context import ACTIVATIONS, Bottleneck, ContextBlock, over_map, scale_and_add
+from gcnet.blocks.context import ContextBlock, over_map, scale_and_add
 from gcnet.ops.context_vectors import Branch
 from gcnet.rewrites.folding.merged import Merged
 
 _WEIGHTS = ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias")  # of a Branch
-_of_branch = itemgetter(*_WEIGHTS)
 
 
 class FoldedContext(Merged):
@@ -36,11 +34,12 @@ class FoldedContext(Merged):
         b = W.new_zeros(len(W)) if conv.bias is None else exact(conv.bias)
         self.gate = block.gate
         self.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=conv.weight.requires_grad)
-        self.key = None if block.key is None else _parameter(exact(block.key.weight[0]) @ W, conv)
-        self.scale = None if block.scale is None else FoldedTransform(block.scale, W, b)
-        added = b if block.scale is None else None  # with a scale, b has to be scaled too
-        self.add = None if block.add is None else FoldedTransform(block.add, W, b, added)
-        self.bias = None if block.scale is None else _parameter(b, conv)
+        key, scale, add = _tensors(block)
+        self.key = None if key is None else _parameter(exact(key) @ W, conv.weight)
+        self.scale = None if scale is None else FoldedTransform(scale, W, b)
+        added = b if scale is None else None  # with a scale, b has to be scaled too
+        self.add = None if add is None else FoldedTransform(add, W, b, added)
+        self.bias = None if scale is None else _parameter(b, conv.weight)
 
     def forward(self, h: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         scale, shift = vectors(h, self.key, self.scale, self.add, self.gate)
@@ -63,9 +62,10 @@ class FoldedBlock(Merged):
     def __init__(self, block: ContextBlock) -> None:
         super().__init__()
         self.gate = block.gate
-        self.key = None if block.key is None else _parameter(block.key.weight[0], block.key)
-        self.scale = None if block.scale is None else FoldedTransform(block.scale)
-        self.add = None if block.add is None else FoldedTransform(block.add)
+        key, scale, add = _tensors(block)
+        self.key = None if key is None or block.key is None else _parameter(key, block.key.weight)
+        self.scale = None if scale is None else FoldedTransform(scale)
+        self.add = None if add is None else FoldedTransform(add)
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
         return join(x, *vectors(x, self.key, self.scale, self.add, self.gate), residual, relu)
@@ -85,7 +85,7 @@ class ContextThenConv(Merged):
         super().__init__()
         self.block = FoldedBlock(block)
         self.weight = nn.Parameter(conv.weight.detach().clone(), requires_grad=conv.weight.requires_grad)
-        self.bias = None if conv.bias is None else _parameter(conv.bias, conv)
+        self.bias = None if conv.bias is None else _parameter(conv.bias, conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         if not _one_image(x) or x[0, 0].numel() < self.weight.shape[0]:
@@ -100,10 +100,10 @@ class ContextThenConv(Merged):
 
 
 class FoldedTransform(nn.Module):
-    """A block's transform as plain weights: linear -> [LayerNorm] -> [activation] -> linear, or one linear layer.
+    """A block's transform as plain weights.
 
     Args:
-        transform: the block's.
+        branch: the block's.
         W: (C, K) and
         b: (C,), of the convolution in front: pooled vectors (B, K) of the narrow map come in, W and b merge into the
             first layer. None: pooled vectors (B, C) of the map itself.
@@ -111,32 +111,30 @@ class FoldedTransform(nn.Module):
     """
 
     def __init__(
-        self, transform: nn.Module, W: Tensor | None = None, b: Tensor | None = None, shift: Tensor | None = None
+        self, branch: Branch, W: Tensor | None = None, b: Tensor | None = None, shift: Tensor | None = None
     ) -> None:
         super().__init__()
-        layers = _layers(transform)
-        self.eps, self.activation = 1e-5, None
-        for name in _WEIGHTS:
-            self.register_parameter(name, None)
-        first = _affine(layers[0], W, b)
-        if isinstance(transform, Bottleneck):
-            self.reduce_weight, self.reduce_bias = (_parameter(t, layers[0]) for t in first)
-            if transform.norm is not None:
-                self.norm_weight, self.norm_bias = (_parameter(t, layers[0]) for t in _gains(transform.norm))
-                self.eps = transform.norm.eps
-            if transform.activation is not None:
-                self.activation = next(k for k, kind in ACTIVATIONS.items() if type(transform.activation) is kind)
-            first = _affine(layers[1])
-        weight, bias = first
-        self.expand_weight = _parameter(weight, layers[0])
-        self.expand_bias = _parameter(bias if shift is None else bias + shift, layers[0])
+        self.eps, self.activation = branch.eps, branch.activation
+        first, gains, last = (
+            None if weight is None else (exact(weight), exact(weight.new_zeros(len(weight)) if bias is None else bias))
+            for weight, bias in zip(branch.weights[::2], branch.weights[1::2], strict=True)
+        )
+        assert last is not None
+        if W is not None and b is not None:
+            weight, bias = first or last
+            merged = weight @ W, bias + weight @ b
+            first, last = (None, merged) if first is None else (merged, last)
+        if shift is not None:
+            last = last[0], last[1] + shift
+        like = branch.weights[4] if first is None else branch.weights[0]
+        values = [*(first or (None, None)), *(gains or (None, None)), *last]
+        for name, value in zip(_WEIGHTS, values, strict=True):
+            self.register_parameter(name, None if value is None else _parameter(value, like))
 
     def branch(self) -> Branch:
         """What `context_vectors` takes."""
-        try:
-            weights = _of_branch(self._parameters)  # an attribute that is a parameter takes a call in Python
-        except KeyError:  # one was pruned or parametrised
-            weights = tuple(getattr(self, name) for name in _WEIGHTS)
+        own = self._parameters  # an attribute that is a parameter takes a call in Python; a pruned one is not in here
+        weights = tuple([own[name] if name in own else getattr(self, name) for name in _WEIGHTS])
         return Branch(weights, self.eps, self.activation)
 
 
@@ -174,30 +172,18 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3](x, weight, bias)
 
 
-def _layers(transform: Any) -> list[nn.Linear]:
-    return [transform.reduce, transform.expand] if isinstance(transform, Bottleneck) else [transform.project]
-
-
-def _affine(layer: nn.Linear, W: Tensor | None = None, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the layer in float64, behind W and b if given."""
-    weight = exact(layer.weight)
-    bias = weight.new_zeros(len(weight)) if layer.bias is None else exact(layer.bias)
-    if W is None:
-        return weight, bias
-    return weight @ W, bias + weight @ b if b is not None else bias
-
-
 def exact(weight: Tensor) -> Tensor:
     """Detached and in float64, in which weights are merged; on the CPU where the device has no float64."""
     weight = weight.detach()
     return (weight.cpu() if weight.device.type == "mps" else weight).double()
 
 
-def _gains(norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    weight = torch.ones(norm.normalized_shape) if norm.weight is None else norm.weight
-    return weight, torch.zeros_like(weight) if norm.bias is None else norm.bias
-
-
 def _parameter(value: Tensor, like: Any) -> nn.Parameter:
-    value = value.detach().to(like.weight.device, like.weight.dtype).contiguous()
-    return nn.Parameter(value, requires_grad=like.weight.requires_grad)
+    value = value.detach().to(like.device, like.dtype).contiguous()
+    return nn.Parameter(value, requires_grad=like.requires_grad)
+
+
+def _tensors(block: ContextBlock) -> tuple[Tensor | None, Branch | None, Branch | None]:
+    tensors = block.as_tensors()
+    assert tensors is not None  # `fold` leaves others as they are
+    return tensors

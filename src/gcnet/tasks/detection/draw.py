@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from faster_coco_eval import mask as run_lengths
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
-from torchvision.utils import draw_segmentation_masks
 
 # Neighbours in the list of objects differ for the colour-blind too (Okabe and Ito 2008, without black).
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
@@ -23,6 +20,8 @@ def draw(image: Tensor, entry: Mapping[str, Any]) -> Tensor:
         image: uint8 (3, H, W).
         entry: has objects: class, score, box (x1, y1, x2, y2) and perhaps mask, as COCO's run lengths.
     """
+    from faster_coco_eval import mask as run_lengths  # here, since it is an extra, and attention's pictures need none
+
     objects = entry["objects"]
     boxes = torch.tensor([one["box"] for one in objects]).view(-1, 4)
     texts = [f"{one['class']} {one['score']:.2f}" for one in objects]
@@ -45,6 +44,9 @@ def draw_objects(
     Returns:
         uint8 (3, H, W).
     """
+    from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image  # here, since it takes seconds
+    from torchvision.utils import draw_segmentation_masks
+
     if not len(boxes):
         return image.clone()
     colours = [COLOURS[place % len(COLOURS)] for place in range(len(boxes))]

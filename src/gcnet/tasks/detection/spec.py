@@ -176,6 +176,7 @@ def _spec(name: str, metric: str, model: str, *, masks: bool) -> TaskSpec:
         at_once=1,
         draw=_draw,
         compared=_compared,
+        counted="backbone and pyramid on one image, as are the times",
         cost=_cost,
     )
 
