@@ -36,6 +36,11 @@ KINDS = {
     "outside": "boxes lie outside their image: left out",
     "reaching out": "boxes reach out of their image: clipped to it",
     "bad mask": "masks cannot be read (size, run lengths or corners): left out, their boxes stay",
+    "broken polygon": "masks have a polygon that cannot be read beside others: left out, the others stay",
+    "listed twice": "images are listed twice, under two ids: their objects are put together",
+    "in two parts": "images are held out and in the list for training: not trained with",
+    "other file name": "XML files name another image than that of their own name, to which they belong: not followed",
+    "difficult or not": "objects are marked difficult by a word that is neither yes nor no: taken for difficult",
 }
 
 
@@ -139,11 +144,18 @@ def sound_box(box: Sequence[float], width: int, height: int, what: str, problems
     return None
 
 
-def inside(folder: Path, name: str) -> Path | None:
-    """The path of a file named relative to a folder, or None if it leads out of it."""
+def inside(folder: Path, name: str, root: Path | None = None) -> Path | None:
+    """The path of a file named relative to a folder, or None if it leads out of it.
+
+    With `root`, the folder of the whole data set, links are followed too, and may not lead out of both.
+    """
     path = folder / name
-    root = os.path.abspath(folder)
-    return path if os.path.abspath(path).startswith(root + os.sep) and "\0" not in name else None
+    if "\0" in name or not os.path.abspath(path).startswith(os.path.abspath(folder) + os.sep):
+        return None
+    if root is None:
+        return path
+    real = os.path.realpath(path)
+    return path if any(real.startswith(os.path.realpath(place) + os.sep) for place in (folder, root)) else None
 
 
 def size_of(path: Path, problems: Problems) -> tuple[int, int] | None:

@@ -32,6 +32,9 @@ def check_segmentation(segmentation: Any, height: int, width: int) -> Any:
     limit = 16 * max(height, width)
     if any(abs(value) > limit for part in polygons for value in part):
         raise GcnetError("corners far outside the image")
+    length = sum(abs(a - b) for part in polygons for a, b in zip(part, part[2:] + part[:2], strict=True))
+    if length > 1000 * (height + width):  # drawing takes as long as the outline is
+        raise GcnetError("an outline that is a thousand times as long as that of the image")
     return polygons
 
 
@@ -57,18 +60,22 @@ def _checked_runs(runs: dict[str, Any], height: int, width: int) -> dict[str, An
     if size != [height, width]:
         raise GcnetError(f"run lengths of size {size!r} for an image of {[height, width]}")
     if isinstance(counts, str):
-        numbers = _decompress(counts)
+        numbers = _decompress(counts, height * width)
     elif isinstance(counts, list) and all(type(number) is int for number in counts):
         numbers = counts
     else:
         raise GcnetError("counts are neither text nor whole numbers")
+    if len(numbers) > height * width + 2:
+        raise GcnetError("more run lengths than pixels")
     if any(number < 0 for number in numbers) or sum(numbers) != height * width:
         raise GcnetError("run lengths that do not add up to the image")
     return {"size": size, "counts": counts}
 
 
-def _decompress(text: str) -> list[int]:
+def _decompress(text: str, pixels: int) -> list[int]:
     """The run lengths in COCO's compressed text, read here in order to be checked: the decoder trusts its input."""
+    if len(text) > 7 * (pixels + 2):
+        raise GcnetError("compressed run lengths of more text than pixels can need")
     numbers: list[int] = []
     number = shift = 0
     for byte in text.encode("ascii", "replace"):
@@ -77,6 +84,8 @@ def _decompress(text: str) -> list[int]:
             raise GcnetError("text that is no compressed run lengths")
         number |= (code & 31) << shift
         shift += 5
+        if shift > 35:  # seven letters hold any number of pixels
+            raise GcnetError("run lengths that do not add up to the image: a compressed number without an end")
         if not code & 32:
             if code & 16:
                 number -= 1 << shift
