@@ -184,6 +184,16 @@ def test_sizes_of_an_image_as_it_is_stored_fit_its_stored_pixels(tmp_path):
     assert read_image(tmp_path / "train" / "0.png").size == (30, 40)
 
 
+@pytest.mark.parametrize("wrong", [{"id": [1]}, {"bbox": [1, 2, 10**400, 4]}, {"area": 10**400}, {"iscrowd": []}])
+def test_numbers_of_other_kinds_and_sizes_cost_at_most_their_object(tmp_path, wrong):
+    content = coco(tmp_path)
+    content["annotations"][0] |= wrong
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = load_detection(write(tmp_path, content), val_fraction=0)
+    assert sum(len(image.instances) for image in data.train) >= 2
+
+
 # VOC
 
 

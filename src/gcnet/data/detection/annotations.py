@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,8 +130,8 @@ def sound_box(box: Sequence[float], width: int, height: int, what: str, problems
 
     A box reaching out by at most `TOLERANCE` stays as it is, so that figures equal those of other programs.
     """
-    x1, y1, x2, y2 = (float(value) for value in box)
-    if not all(math.isfinite(value) for value in (x1, y1, x2, y2)):
+    x1, y1, x2, y2 = map(float, box)
+    if not math.isfinite(x1 + y1 + x2 + y2):
         problems.note("not finite", what)
     elif x2 <= x1 or y2 <= y1:
         problems.note("no area", what)
@@ -155,7 +156,12 @@ def inside(folder: Path, name: str, root: Path | None = None) -> Path | None:
     if root is None:
         return path
     real = os.path.realpath(path)
-    return path if any(real.startswith(os.path.realpath(place) + os.sep) for place in (folder, root)) else None
+    return path if real.startswith((_real(folder), _real(root))) else None
+
+
+@cache
+def _real(folder: Path) -> str:
+    return os.path.realpath(folder) + os.sep
 
 
 def size_of(path: Path, problems: Problems) -> tuple[int, int] | None:

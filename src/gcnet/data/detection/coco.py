@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gcnet.data.classification.samples import shorten
-from gcnet.data.detection.annotations import Annotated, Instance, Problems, inside, size_of, sound_box
+from gcnet.data.detection.annotations import Annotated, Box, Instance, Problems, inside, size_of, sound_box
 from gcnet.data.detection.masks import check_segmentation
 from gcnet.data.images import MAX_PIXELS
 from gcnet.errors import DataError
 
-Key = tuple[int, int, tuple[float, ...]]
+Key = tuple[float, ...]
 
 
 def read_coco(
@@ -193,15 +193,13 @@ def _objects(
             continue
         if path is None:  # counted with its image
             continue
-        key = (image_id, category, tuple(box))
-        if key in seen and entry.get("id") in used:
+        key, identity = (image_id, category, *box), _whole(entry.get("id"))
+        if key in seen and identity in used:
             problems.note("duplicate annotation", what)
             continue
-        x, y, w, h = box
-        sound = sound_box((x, y, x + w, y + h), width, height, f"{what} of {path.name}", problems)
+        sound = _corners(box, width, height, f"{what} of {path.name}", problems)
         if sound is None:
             continue
-        identity = _whole(entry.get("id"))
         if identity in used or identity is None:
             if identity in used:
                 problems.note("reused id", what)
@@ -211,6 +209,15 @@ def _objects(
         instance = _instance(entry, identity, sound, labels[category], (height, width), what, problems)
         found.setdefault(image_id, []).append(instance)
     return found
+
+
+def _corners(box: list[Any], width: int, height: int, what: str, problems: Problems) -> Box | None:
+    x, y, w, h = box
+    try:
+        return sound_box((x, y, x + w, y + h), width, height, what, problems)
+    except OverflowError:  # whole numbers of hundreds of digits
+        problems.note("not finite", what)
+        return None
 
 
 def _instance(
@@ -226,13 +233,13 @@ def _instance(
             problems.note("bad mask", f"{what}: {error}")
             segmentation = None
     area = entry.get("area")
-    if not isinstance(area, int | float) or not 0 < area < float("inf"):
+    if not isinstance(area, int | float) or not 0 < area < 1e300:
         area = (box[2] - box[0]) * (box[3] - box[1])
     return Instance(identity, box, label, float(area), entry.get("iscrowd") in (1, True), segmentation)
 
 
 def _is_box(box: list[Any]) -> bool:
-    return len(box) == 4 and all(type(value) in (int, float) for value in box)
+    return len(box) == 4 and {*map(type, box)} <= {int, float}
 
 
 def _check_unit(file: Path, images: Mapping[int, _Image], objects: Mapping[int, list[Instance]]) -> None:

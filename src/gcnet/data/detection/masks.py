@@ -6,6 +6,7 @@ N masks, H and W pixels.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,15 +28,27 @@ def check_segmentation(segmentation: Any, height: int, width: int) -> Any:
     if not isinstance(segmentation, list):
         raise GcnetError("neither polygons nor run lengths")
     polygons = [part for part in segmentation if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0]
-    if not polygons or not all(_finite(value) for part in polygons for value in part):
+    if not polygons:
         raise GcnetError("no polygon of at least three corners with finite coordinates")
-    limit = 16 * max(height, width)
-    if any(abs(value) > limit for part in polygons for value in part):
-        raise GcnetError("corners far outside the image")
-    length = sum(abs(a - b) for part in polygons for a, b in zip(part, part[2:] + part[:2], strict=True))
-    if length > 1000 * (height + width):  # drawing takes as long as the outline is
-        raise GcnetError("an outline that is a thousand times as long as that of the image")
+    limit, outline = 16 * max(height, width), 0.0
+    for part in polygons:
+        try:
+            numbers = array("d", part)
+        except (TypeError, OverflowError):
+            raise GcnetError("no polygon of at least three corners with finite coordinates") from None
+        if not math.isfinite(sum(numbers)):
+            raise GcnetError("no polygon of at least three corners with finite coordinates")
+        low, high = min(numbers), max(numbers)
+        if low < -limit or high > limit:
+            raise GcnetError("corners far outside the image")
+        outline += (high - low) * len(numbers)  # at the most
+    if outline > 1000 * (height + width) and _outline(polygons) > 1000 * (height + width):
+        raise GcnetError("an outline that is a thousand times as long as that of the image")  # it takes as long to draw
     return polygons
+
+
+def _outline(polygons: Sequence[list[float]]) -> float:
+    return sum(abs(a - b) for part in polygons for a, b in zip(part, part[2:] + part[:2], strict=True))
 
 
 def decode_masks(segmentations: Sequence[Any], height: int, width: int) -> Tensor:
@@ -94,10 +107,6 @@ def _decompress(text: str, pixels: int) -> list[int]:
     if shift:
         raise GcnetError("compressed run lengths that break off")
     return numbers
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
