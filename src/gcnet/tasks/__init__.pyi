@@ -6,3 +6,4 @@ from gcnet.tasks.spec import TaskSpec as TaskSpec
 from gcnet.tasks.step import Setup as Setup
 from gcnet.tasks.step import Task as Task
 from gcnet.tasks.table import TASKS as TASKS
+from gcnet.tasks.table import spec_of as spec_of

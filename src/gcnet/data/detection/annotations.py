@@ -156,11 +156,11 @@ def inside(folder: Path, name: str, root: Path | None = None) -> Path | None:
     if root is None:
         return path
     real = os.path.realpath(path)
-    return path if real.startswith((_real(folder), _real(root))) else None
+    return path if real.startswith((_real(os.path.abspath(folder)), _real(os.path.abspath(root)))) else None
 
 
 @cache
-def _real(folder: Path) -> str:
+def _real(folder: str) -> str:
     return os.path.realpath(folder) + os.sep
 
 
