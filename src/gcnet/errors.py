@@ -50,6 +50,10 @@ class DataError(GcnetError):
     """A folder or file that cannot be used as a set of images with labels, boxes or masks."""
 
 
+class DataWarning(UserWarning):
+    """Something in the data that a person should know of, though work can go on."""
+
+
 class ItemsError(GcnetError):
     """The pictures that a scene needs are absent or damaged; the message says what to install or where to put them."""
 

@@ -13,6 +13,7 @@ def attach(package: str) -> tuple[list[str], Callable[[str], Any], Callable[[], 
     """The `__all__`, `__getattr__` and `__dir__` of a package: what its stub imports `as` itself, and its modules.
 
     Example:
+        >>> import gcnet.checkpoints
         >>> names, get, _ = attach("gcnet.checkpoints")
         >>> "load_checkpoint" in names, get("load_checkpoint").__module__
         (True, 'gcnet.checkpoints.load')

@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 import gcnet
 import simplify
 from gcnet.data.source import Source
+from gcnet.scenes.source import collate_scenes
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def source(monkeypatch):
     monkeypatch.setattr(simplify, "SIZES", ((24, 24), (36, 48)))
     cells = torch.arange(16).reshape(4, 4).expand(8, 4, 4) % 2
     data = TensorDataset(torch.rand(8, 1, 48, 48), cells, cells, torch.arange(8))
-    return Source({"train": data, "test": data}, {}, ("a", "b"), "")
+    return Source({"train": data, "test": data}, {}, ("a", "b"), "", collate_scenes, files=False)
 
 
 def test_a_row_has_every_way_and_replaces_what_needs_no_query(source, tmp_path, monkeypatch):

@@ -113,12 +113,13 @@ def replace(model: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
 
     A parent may keep its units in a list, too, and call them from there.
     """
+    by_id = {id(module): replacement for module, replacement in new.items()}
     for parent in list(model.modules()) if new else []:
         for held in [vars(parent), *vars(parent).values()]:
-            entries = held.items() if isinstance(held, dict) else enumerate(held) if isinstance(held, list) else ()
-            for key, value in list(entries):
-                if isinstance(value, nn.Module) and value in new:
-                    held[key] = new[value]
+            if isinstance(held, (dict, list)) and held:  # most of them are empty dictionaries of hooks
+                entries = held.items() if isinstance(held, dict) else enumerate(held)
+                for key in [key for key, value in entries if id(value) in by_id]:
+                    held[key] = by_id[id(held[key])]
     return new.get(model, model)
 
 

@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from gcnet.errors import DataWarning as DataWarning
+
 LAYOUTS = """Allowed layouts:
   DIR/train/CLASS/IMAGE   beside train also val (or valid, validation) and test; without val a part of train is taken
   DIR/CLASS/IMAGE         no splits: a validation part is taken from every class
   FILE.csv                header path,label or path,label,split; paths relative to the file's folder"""
-
-
-class DataWarning(UserWarning):
-    """Something in the data that a person should know of, though work can go on."""
 
 
 class Sample(NamedTuple):

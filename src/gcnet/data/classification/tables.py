@@ -88,5 +88,7 @@ def _row(file: Path, line: int, cells: list[str], places: dict[str, int]) -> tup
     if "split" in values:
         split = SPLIT_NAMES.get(values["split"].lower(), "")
         if not split:
-            raise DataError(f"{file}, line {line}: split={values['split']!r}; allowed: {', '.join(SPLIT_NAMES)}")
+            raise DataError(
+                f"{file}, line {line}: split={values['split']!r}; allowed: train, val, test, or such words as training"
+            )
     return line, values["path"], class_name(values["label"]), split

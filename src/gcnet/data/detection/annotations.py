@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,11 @@ KINDS = {
     "outside": "boxes lie outside their image: left out",
     "reaching out": "boxes reach out of their image: clipped to it",
     "bad mask": "masks cannot be read (size, run lengths or corners): left out, their boxes stay",
+    "broken polygon": "masks have a polygon that cannot be read beside others: left out, the others stay",
+    "listed twice": "images are listed twice, under two ids: their objects are put together",
+    "in two parts": "images are held out and in the list for training: not trained with",
+    "other file name": "XML files name another image than that of their own name, to which they belong: not followed",
+    "difficult or not": "objects are marked difficult by a word that is neither yes nor no: taken for difficult",
 }
 
 
@@ -124,8 +130,8 @@ def sound_box(box: Sequence[float], width: int, height: int, what: str, problems
 
     A box reaching out by at most `TOLERANCE` stays as it is, so that figures equal those of other programs.
     """
-    x1, y1, x2, y2 = (float(value) for value in box)
-    if not all(math.isfinite(value) for value in (x1, y1, x2, y2)):
+    x1, y1, x2, y2 = map(float, box)
+    if not math.isfinite(x1 + y1 + x2 + y2):
         problems.note("not finite", what)
     elif x2 <= x1 or y2 <= y1:
         problems.note("no area", what)
@@ -139,11 +145,23 @@ def sound_box(box: Sequence[float], width: int, height: int, what: str, problems
     return None
 
 
-def inside(folder: Path, name: str) -> Path | None:
-    """The path of a file named relative to a folder, or None if it leads out of it."""
+def inside(folder: Path, name: str, root: Path | None = None) -> Path | None:
+    """The path of a file named relative to a folder, or None if it leads out of it.
+
+    With `root`, the folder of the whole data set, links are followed too, and may not lead out of both.
+    """
     path = folder / name
-    root = os.path.abspath(folder)
-    return path if os.path.abspath(path).startswith(root + os.sep) and "\0" not in name else None
+    if "\0" in name or not os.path.abspath(path).startswith(os.path.abspath(folder) + os.sep):
+        return None
+    if root is None:
+        return path
+    real = os.path.realpath(path)
+    return path if real.startswith((_real(folder), _real(root))) else None
+
+
+@cache
+def _real(folder: Path) -> str:
+    return os.path.realpath(folder) + os.sep
 
 
 def size_of(path: Path, problems: Problems) -> tuple[int, int] | None:

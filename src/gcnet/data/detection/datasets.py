@@ -90,8 +90,11 @@ class DetectionDataset(Dataset[DetectionItem]):
 
 def _read(known: Annotated) -> Image.Image:
     image = read_image(known.path)
+    turned = image.size == (known.height, known.width) != (known.width, known.height)
+    if turned:  # annotated as it is stored, not as its EXIF orientation turns it
+        image = read_image(known.path, upright=False)
     if image.size != (known.width, known.height):
-        hint = " (turned by its EXIF orientation?)" if image.size == (known.height, known.width) else ""
+        hint = " (turned by its EXIF orientation?)" if turned else ""
         raise ImageError(
             known.path,
             f"is {image.width} x {image.height}, its annotations are for {known.width} x {known.height}{hint}",

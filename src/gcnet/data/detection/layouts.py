@@ -80,10 +80,22 @@ def load_detection(
         parts["train"] = [image for image in parts["train"] if image.instances]
     if not any(parts.values()):
         raise DataError(f"{path} holds no annotated image that can be used")
+    _check_crowds(path, parts)
     if val_fraction > 0 and "val" not in parts and len(parts.get("train", ())) > 1:
         _take_validation(parts, val_fraction, seed)
     splits = {split: tuple(parts.get(split, ())) for split in ("train", "val", "test")}
     return DetectionData(path, tuple(names), ids, **splits, problems=problems)
+
+
+def _check_crowds(path: Path, parts: dict[str, list[Annotated]]) -> None:
+    """Nothing is learnt of crowds, nor are they counted as missed."""
+    for split, images in parts.items():
+        objects = [one.crowd for image in images for one in image.instances]
+        if objects and all(objects):
+            said = f"{path}: each of the {len(objects)} objects in {split} is a crowd (iscrowd 1, or difficult)"
+            if split == "train":
+                raise DataError(f"{said}, of which nothing is learnt; mark as crowds what stands for many objects")
+            warnings.warn(f"{said}: there is nothing to be found in it", DataWarning, stacklevel=3)
 
 
 def _read_coco_splits(
@@ -91,21 +103,36 @@ def _read_coco_splits(
 ) -> tuple[list[str], tuple[int, ...], dict[str, list[Annotated]], dict[str, int]]:
     files = _coco_files(root)
     if not files:
-        raise DataError(f"{root} holds no annotations.\n{LAYOUTS}")
+        others = sorted(file.name for file in (root / "annotations").glob("*.json"))
+        unclear = f" that name their part ({shorten(others)} do not)" if others else ""
+        raise DataError(f"{root} holds no annotations{unclear}.\n{LAYOUTS}")
     given, names, by_name = classes is not None, list(classes or ()), {}
     parts: dict[str, list[Annotated]] = {}
     problems: Counter[str] = Counter()
     for split in (split for split in ("train", "val", "test") if split in files):
         file, folders = files[split]
-        categories, parts[split], found = read_coco(file, folders, classes=names or None, strict=strict)
+        categories, parts[split], found = read_coco(file, folders, root, classes=names or None, strict=strict)
         problems.update(found)
         if not given and not names:
             names = list(categories.values())
         by_name |= {name: category for category, name in reversed(categories.items()) if name not in by_name}
-    ids = [by_name.get(name, 0) for name in names]
-    if 0 in ids or len(set(ids)) < len(ids):  # classes given from outside that the files do not have
-        ids = list(range(1, len(names) + 1))
-    return names, tuple(ids), parts, dict(problems)
+    _keep_apart(root, parts)
+    if any(name not in by_name for name in names):  # classes given from outside that the files do not have
+        return names, tuple(range(1, len(names) + 1)), parts, dict(problems)
+    return names, tuple(by_name[name] for name in names), parts, dict(problems)
+
+
+def _keep_apart(root: Path, parts: dict[str, list[Annotated]]) -> None:
+    """What is held out is not trained with."""
+    held = {image.path for split in ("val", "test") for image in parts.get(split, ())}
+    both = [image.path.name for image in parts.get("train", ()) if image.path in held]
+    if both:
+        warnings.warn(
+            f"{root}: {len(both)} images are in train and are held out, too: not trained with ({shorten(both, 3)})",
+            DataWarning,
+            stacklevel=4,
+        )
+        parts["train"] = [image for image in parts["train"] if image.path not in held]
 
 
 def _coco_files(root: Path) -> dict[str, tuple[Path, list[Path]]]:
@@ -127,6 +154,10 @@ def _coco_files(root: Path) -> dict[str, tuple[Path, list[Path]]]:
             names = dict.fromkeys((part, *spellings))
             folders = [base / name for name in names for base in (root, root / "images")]
             found[split] = (files[0], [*folders, root / "images", root])
+    others = [file for file in sorted((root / "annotations").glob("*.json")) if not _split_of(file.stem)]
+    if not found and len(others) == 1:  # CVAT and Datumaro write one part, called default
+        part = others[0].stem.rpartition("_")[2]
+        found["train"] = (others[0], [root / "images" / part, root / part, root / "images", root])
     return found
 
 

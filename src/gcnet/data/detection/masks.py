@@ -6,6 +6,7 @@ N masks, H and W pixels.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,12 +28,27 @@ def check_segmentation(segmentation: Any, height: int, width: int) -> Any:
     if not isinstance(segmentation, list):
         raise GcnetError("neither polygons nor run lengths")
     polygons = [part for part in segmentation if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0]
-    if not polygons or not all(_finite(value) for part in polygons for value in part):
+    if not polygons:
         raise GcnetError("no polygon of at least three corners with finite coordinates")
-    limit = 16 * max(height, width)
-    if any(abs(value) > limit for part in polygons for value in part):
-        raise GcnetError("corners far outside the image")
+    limit, outline = 16 * max(height, width), 0.0
+    for part in polygons:
+        try:
+            numbers = array("d", part)
+        except (TypeError, OverflowError):
+            raise GcnetError("no polygon of at least three corners with finite coordinates") from None
+        if not math.isfinite(sum(numbers)):
+            raise GcnetError("no polygon of at least three corners with finite coordinates")
+        low, high = min(numbers), max(numbers)
+        if low < -limit or high > limit:
+            raise GcnetError("corners far outside the image")
+        outline += (high - low) * len(numbers)  # at the most
+    if outline > 1000 * (height + width) and _outline(polygons) > 1000 * (height + width):
+        raise GcnetError("an outline that is a thousand times as long as that of the image")  # it takes as long to draw
     return polygons
+
+
+def _outline(polygons: Sequence[list[float]]) -> float:
+    return sum(abs(a - b) for part in polygons for a, b in zip(part, part[2:] + part[:2], strict=True))
 
 
 def decode_masks(segmentations: Sequence[Any], height: int, width: int) -> Tensor:
@@ -57,18 +73,22 @@ def _checked_runs(runs: dict[str, Any], height: int, width: int) -> dict[str, An
     if size != [height, width]:
         raise GcnetError(f"run lengths of size {size!r} for an image of {[height, width]}")
     if isinstance(counts, str):
-        numbers = _decompress(counts)
+        numbers = _decompress(counts, height * width)
     elif isinstance(counts, list) and all(type(number) is int for number in counts):
         numbers = counts
     else:
         raise GcnetError("counts are neither text nor whole numbers")
+    if len(numbers) > height * width + 2:
+        raise GcnetError("more run lengths than pixels")
     if any(number < 0 for number in numbers) or sum(numbers) != height * width:
         raise GcnetError("run lengths that do not add up to the image")
     return {"size": size, "counts": counts}
 
 
-def _decompress(text: str) -> list[int]:
+def _decompress(text: str, pixels: int) -> list[int]:
     """The run lengths in COCO's compressed text, read here in order to be checked: the decoder trusts its input."""
+    if len(text) > 7 * (pixels + 2):
+        raise GcnetError("compressed run lengths of more text than pixels can need")
     numbers: list[int] = []
     number = shift = 0
     for byte in text.encode("ascii", "replace"):
@@ -77,6 +97,8 @@ def _decompress(text: str) -> list[int]:
             raise GcnetError("text that is no compressed run lengths")
         number |= (code & 31) << shift
         shift += 5
+        if shift > 35:  # seven letters hold any number of pixels
+            raise GcnetError("run lengths that do not add up to the image: a compressed number without an end")
         if not code & 32:
             if code & 16:
                 number -= 1 << shift
@@ -85,10 +107,6 @@ def _decompress(text: str) -> list[int]:
     if shift:
         raise GcnetError("compressed run lengths that break off")
     return numbers
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
         flow.run(result, tree_map_only(Tensor, torch.clone, arguments))
     tied = _tied(result)
 
+    merged: dict[nn.Module, nn.Module] = {}
     behind: dict[str, str] = {}  # a norm that was merged: the convolution that swallowed it
     for name, layer in flow.layers.items():
         norm = flow.only_reader(name) if layer.kind == "conv" else None
@@ -96,8 +97,9 @@ def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
                 continue
             _refuse_tied(tied, name, norm)
             _refuse_hooks(result, name, norm)
-            merge_norm(result, name, norm)
+            merged[result.get_submodule(norm)] = merge_norm(result.get_submodule(name), result.get_submodule(norm))
             behind[norm] = name
+    result = replace(result, merged)
     for name, block in blocks.items():
         if name in flow.layers and block.as_tensors() is not None:  # else a layer of it has to be called
             _refuse_tied(tied, name)
@@ -149,8 +151,7 @@ def _merge_block(
     is_conv = conv_name in flow.layers and flow.layers[conv_name].kind == "conv"
     conv: Any = model.get_submodule(conv_name) if is_conv else None
     if is_pointwise(conv) and conv.in_channels <= conv.out_channels and flow.only_reader(source) == name:
-        replace(model, {conv: carry_hooks(conv, FoldedContext(conv, block).eval())})
-        _take_out(model, name, block)
+        _take_out(model, name, block, {conv: carry_hooks(conv, FoldedContext(conv, block).eval())})
         return
     if not flow.owns_input(name):
         return
@@ -159,14 +160,13 @@ def _merge_block(
     if is_pointwise(following):
         _refuse_tied(tied, str(reader))
         _refuse_hooks(model, str(reader))
-        replace(model, {following: carry_hooks(following, ContextThenConv(block, following).eval())})
-        _take_out(model, name, block)
+        _take_out(model, name, block, {following: carry_hooks(following, ContextThenConv(block, following).eval())})
     else:
         folded = FoldedBlock(block).eval()
         record.carry(block, folded)
         replace(model, {block: folded})
 
 
-def _take_out(model: nn.Module, name: str, block: nn.Module) -> None:
+def _take_out(model: nn.Module, name: str, block: nn.Module, new: dict[nn.Module, nn.Module]) -> None:
     detach(model, name)
-    replace(model, {block: nn.Identity().eval()})  # where it stands under a second name
+    replace(model, {**new, block: nn.Identity().eval()})  # the block, where it stands under a second name

@@ -50,6 +50,7 @@ def check_norms(model: nn.Module) -> None:
 
 def unfreeze(model: nn.Module) -> nn.Module:
     """Frozen norms as batch norms in eval mode, which do the same and can be merged."""
+    new: dict[nn.Module, nn.Module] = {}
     modules: list[Any] = list(model.modules())
     for module in modules:
         kind = label(type(module))  # not compared with isinstance: a subclass may do something else
@@ -59,15 +60,13 @@ def unfreeze(model: nn.Module) -> nn.Module:
                 for key in ("weight", "bias", "running_mean", "running_var"):
                     getattr(norm, key).copy_(getattr(module, key))
             norm = norm.to(module.weight.device, module.weight.dtype).eval().requires_grad_(False)
-            new = NormThenAct(norm, module.drop, module.act) if kind == FROZEN_NORM_ACT else norm
-            replace(model, {module: carry_hooks(module, new)})
-    return model
+            acting = kind == FROZEN_NORM_ACT
+            new[module] = carry_hooks(module, NormThenAct(norm, module.drop, module.act) if acting else norm)
+    return replace(model, new)
 
 
-def merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
-    """The norm's scale and shift go into the convolution; what else the norm's module carries stays in its place."""
-    conv: Any = model.get_submodule(conv_name)
-    norm: Any = model.get_submodule(norm_name)
+def merge_norm(conv: Any, norm: Any) -> nn.Module:
+    """The norm's scale and shift go into the convolution; what else the norm carries is returned, to take its place."""
     weight, mean, variance = (exact(t) for t in (conv.weight, norm.running_mean, norm.running_var))
     bias, gain, shift = (None if t is None else exact(t) for t in (conv.bias, norm.weight, norm.bias))
     transposed = isinstance(conv, nn.modules.conv._ConvTransposeNd)
@@ -81,7 +80,7 @@ def merge_norm(model: nn.Module, conv_name: str, norm_name: str) -> None:
     drop, act = (getattr(norm, key, nn.Identity()) for key in ("drop", "act"))
     bare = type(drop) is type(act) is nn.Identity
     substitute = MergedNorm() if bare else NormThenAct(nn.Identity(), drop, act)
-    replace(model, {norm: carry_hooks(norm, substitute.eval())})
+    return carry_hooks(norm, substitute.eval())
 
 
 def is_grouped_transpose(conv: Any) -> bool:
