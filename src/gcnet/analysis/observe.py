@@ -8,18 +8,20 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 import gcnet.ops  # noqa: F401  (registers its operators)
 from gcnet.surgery.probe import evaluating
 from gcnet.surgery.watching import watching
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Observation:
 
 def observe(model: nn.Module, images: Tensor) -> Observation:
     """Run the model once, in evaluation mode without gradients; its modes and statistics stay as they are."""
+    from torch.utils.flop_counter import FlopCounterMode  # here, since it imports triton
+
     events: list[tuple[str, int]] = []
     with evaluating(model), ExitStack() as stack:
         stack.enter_context(torch.no_grad())
