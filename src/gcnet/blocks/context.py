@@ -96,7 +96,7 @@ class ContextBlock(nn.Module):
         def branch() -> nn.Module:
             if transform == "linear":
                 return LinearTransform(channels, device=device, dtype=dtype)
-            width = hidden_channels(channels, hidden, reduction)
+            width = hidden_channels(channels, reduction, hidden)
             return Bottleneck(channels, width, norm=norm, activation=activation, bias=bias, device=device, dtype=dtype)
 
         self.scale = branch() if fusion in ("scale", "both") else None
