@@ -9,12 +9,10 @@ import torch
 from torch import nn
 
 from gcnet.blocks import ContextBlock, GlobalContext, NonLocal, SimplifiedNonLocal, SqueezeExcitation
-from gcnet.blocks.bilinear_attention import BilinearAttention
-from gcnet.blocks.cbam import Cbam
 from gcnet.blocks.criss_cross import CrissCross
 from gcnet.blocks.disentangled_nonlocal import DisentangledNonLocal
 from gcnet.blocks.dual import DualAttention
-from gcnet.blocks.efficient_channel_attention import EfficientChannelAttention
+from gcnet.blocks.from_timm import BilinearAttention, Cbam, EfficientChannelAttention
 from gcnet.blocks.gather_excite import GatherExcite
 from gcnet.blocks.generalized_attention import GeneralizedAttention
 

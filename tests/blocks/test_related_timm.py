@@ -9,9 +9,7 @@ from timm.layers import GatherExcite as TimmGatherExcite
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
-from gcnet.blocks.bilinear_attention import BilinearAttention
-from gcnet.blocks.cbam import Cbam
-from gcnet.blocks.efficient_channel_attention import EfficientChannelAttention
+from gcnet.blocks.from_timm import BilinearAttention, Cbam, EfficientChannelAttention
 from gcnet.blocks.gated import Gated
 from gcnet.blocks.gather_excite import GatherExcite
 

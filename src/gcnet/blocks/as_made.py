@@ -7,7 +7,7 @@ parametrisation or a forward of its own, that was wrapped, exchanged or quantise
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules import module as every_module
+from torch.nn.modules.module import _has_any_global_hook  # PyTorch asks this in each call; it has no public name
 
 from gcnet import ops
 from gcnet.ops.attention_pooling import pool_by_logits
@@ -30,7 +30,7 @@ def as_made(layer: Any, kind: type[nn.Module]) -> bool:
         or own["_backward_hooks"]
         or own["_backward_pre_hooks"]
         or "forward" in own
-        or every_module._has_any_global_hook()
+        or _has_any_global_hook()
     )
 
 

@@ -7,23 +7,19 @@ from typing import Any
 
 from torch import nn
 
-from gcnet.blocks.bilinear_attention import BilinearAttention
-from gcnet.blocks.cbam import Cbam
 from gcnet.blocks.context import ContextBlock
 from gcnet.blocks.criss_cross import CrissCross
 from gcnet.blocks.disentangled_nonlocal import DisentangledNonLocal
 from gcnet.blocks.dual import DualAttention
-from gcnet.blocks.efficient_channel_attention import EfficientChannelAttention
+from gcnet.blocks.from_timm import BilinearAttention, Cbam, EfficientChannelAttention
 from gcnet.blocks.gather_excite import GatherExcite
 from gcnet.blocks.generalized_attention import GeneralizedAttention
-from gcnet.blocks.global_context import GlobalContext
+from gcnet.blocks.global_context import GlobalContext, SimplifiedNonLocal, SqueezeExcitation
 from gcnet.blocks.nonlocal_block import NonLocal
-from gcnet.blocks.simplified_nonlocal import SimplifiedNonLocal
-from gcnet.blocks.squeeze_excitation import SqueezeExcitation
 from gcnet.errors import GcnetError, GcnetTypeError
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Entry:
     """One block of the catalogue.
 
@@ -48,106 +44,32 @@ class Entry:
     identity: Mapping[str, Any] = field(default_factory=dict)
 
 
+_PAIRS, _CROSS = "O(P C^2 + P^2 C)", "O(P C^2 + P^1.5 C)"
+_ONCE = (("c4",), "before_last")  # stages and where of the blocks whose cost grows faster than the map
+_OPEN = {"gate": "identity"}
+
 CATALOGUE: dict[str, Entry] = {
-    "gc": Entry(
-        build=GlobalContext,
-        title="Global context (GCNet)",
-        paper="1904.11492",
-        complexity="O(P C)",
-        identity={"gate": "identity"},
-    ),
-    "snl": Entry(
-        build=SimplifiedNonLocal,
-        title="Simplified non-local",
-        paper="1904.11492",
-        complexity="O(P C + C^2)",
-        identity={"gate": "identity"},
-    ),
-    "se": Entry(
-        build=SqueezeExcitation,
-        title="Squeeze-and-excitation (SENet)",
-        paper="1709.01507",
-        complexity="O(P C)",
-        identity={"gate": "identity"},
-    ),
+    "gc": Entry(GlobalContext, "Global context (GCNet)", "1904.11492", "O(P C)", identity=_OPEN),
+    "snl": Entry(SimplifiedNonLocal, "Simplified non-local", "1904.11492", "O(P C + C^2)", identity=_OPEN),
+    "se": Entry(SqueezeExcitation, "Squeeze-and-excitation (SENet)", "1709.01507", "O(P C)", identity=_OPEN),
     "context": Entry(
-        build=ContextBlock,
-        title="Context framework: any pool, transform, fusion",
-        paper="1904.11492",
-        complexity="O(P C)",
-        identity={"gate": "identity"},
+        ContextBlock, "Context framework: any pool, transform, fusion", "1904.11492", "O(P C)", identity=_OPEN
     ),
-    "nl": Entry(
-        build=NonLocal,
-        title="Non-local (NLNet)",
-        paper="1711.07971",
-        complexity="O(P C^2 + P^2 C)",
-        stages=("c4",),
-        where="before_last",
-    ),
-    "cbam": Entry(
-        build=Cbam,
-        title="Convolutional block attention (CBAM)",
-        paper="1807.06521",
-        complexity="O(P C)",
-        dims=(2,),
-    ),
-    "ge": Entry(
-        build=GatherExcite,
-        title="Gather-excite (GENet)",
-        paper="1810.12348",
-        complexity="O(P C)",
-        dims=(2,),
-    ),
-    "eca": Entry(
-        build=EfficientChannelAttention,
-        title="Efficient channel attention (ECA-Net)",
-        paper="1910.03151",
-        complexity="O(P C)",
-        dims=(2,),
-    ),
-    "bat": Entry(
-        build=BilinearAttention,
-        title="Grouped bilinear attentional transform (BAT)",
-        paper="CVPR 2020",
-        complexity="O(P C^2 + P^1.5 C)",
-        dims=(2,),
-        stages=("c4",),
-        where="before_last",
-    ),
-    "criss_cross": Entry(
-        build=CrissCross,
-        title="Criss-cross attention, twice (CCNet)",
-        paper="1811.11721",
-        complexity="O(P C^2 + P^1.5 C)",
-        dims=(2,),
-        stages=("c4",),
-        where="before_last",
-    ),
-    "dual": Entry(
-        build=DualAttention,
-        title="Position and channel attention (DANet)",
-        paper="1809.02983",
-        complexity="O(P C^2 + P^2 C)",
-        stages=("c4",),
-        where="before_last",
-    ),
-    "dnl": Entry(
-        build=DisentangledNonLocal,
-        title="Disentangled non-local (DNL)",
-        paper="2006.06668",
-        complexity="O(P C^2 + P^2 C)",
-        stages=("c4",),
-        where="before_last",
-    ),
+    "nl": Entry(NonLocal, "Non-local (NLNet)", "1711.07971", _PAIRS, (1, 2, 3), *_ONCE),
+    "cbam": Entry(Cbam, "Convolutional block attention (CBAM)", "1807.06521", "O(P C)", (2,)),
+    "ge": Entry(GatherExcite, "Gather-excite (GENet)", "1810.12348", "O(P C)", (2,)),
+    "eca": Entry(EfficientChannelAttention, "Efficient channel attention (ECA-Net)", "1910.03151", "O(P C)", (2,)),
+    "bat": Entry(BilinearAttention, "Grouped bilinear attentional transform (BAT)", "CVPR 2020", _CROSS, (2,), *_ONCE),
+    "criss_cross": Entry(CrissCross, "Criss-cross attention, twice (CCNet)", "1811.11721", _CROSS, (2,), *_ONCE),
+    "dual": Entry(DualAttention, "Position and channel attention (DANet)", "1809.02983", _PAIRS, (1, 2, 3), *_ONCE),
+    "dnl": Entry(DisentangledNonLocal, "Disentangled non-local (DNL)", "2006.06668", _PAIRS, (1, 2, 3), *_ONCE),
     "ga": Entry(
-        build=GeneralizedAttention,
-        title="Generalized attention: content and relative positions",
-        paper="1904.05873",
-        complexity="O(P C^2 + P^2 C)",
-        dims=(2,),
-        stages=("c4",),
-        where="before_last",
+        GeneralizedAttention,
+        "Generalized attention: content and relative positions",
+        "1904.05873",
+        _PAIRS,
+        (2,),
+        *_ONCE,
     ),
 }
 

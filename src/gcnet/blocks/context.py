@@ -96,7 +96,7 @@ class ContextBlock(nn.Module):
         def branch() -> nn.Module:
             if transform == "linear":
                 return LinearTransform(channels, device=device, dtype=dtype)
-            width = hidden_channels(channels, hidden, reduction)
+            width = hidden_channels(channels, reduction, hidden)
             return Bottleneck(channels, width, norm=norm, activation=activation, bias=bias, device=device, dtype=dtype)
 
         self.scale = branch() if fusion in ("scale", "both") else None
@@ -118,15 +118,17 @@ class ContextBlock(nn.Module):
 
     def as_tensors(self) -> tuple[Tensor | None, Branch | None, Branch | None] | None:
         """Key, scale and add as tensors; None if a layer is not what the constructor made: it has to be called."""
-        key, scale, add = self.key, self.scale, self.add
-        of_key = None if key is None else tensors_of(key, nn.Linear)
-        of_scale = None if scale is None else as_branch(scale)
-        of_add = None if add is None else as_branch(add)
-        if (key is not None and of_key is None) or (scale is not None and of_scale is None):
-            return None
-        if add is not None and of_add is None:
-            return None
-        return None if of_key is None else of_key[0].squeeze(0), of_scale, of_add
+        layers = self._modules  # an attribute that is a layer takes a call in Python
+        key, found = layers.get("key"), []
+        for branch in (layers.get("scale"), layers.get("add")):
+            tensors = branch.as_branch() if type(branch) in _TRANSFORMS else None
+            if tensors is None and branch is not None:
+                return None
+            found.append(tensors)
+        if key is None:
+            return None, *found
+        tensors = tensors_of(key, nn.Linear)
+        return None if tensors is None else (tensors[0].squeeze(0), *found)
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels)
@@ -183,6 +185,21 @@ class Bottleneck(nn.Module):
             hidden_BH = self.activation(hidden_BH)
         return self.expand(hidden_BH)
 
+    def as_branch(self) -> Branch | None:
+        """The transform as tensors; None if it, or one of its layers, is not what the constructor made."""
+        layers: dict[str, Any] = self._modules
+        norm, activation = layers.get("norm"), layers.get("activation")
+        gains = (None, None) if norm is None else tensors_of(norm, nn.LayerNorm)
+        first, last = tensors_of(layers["reduce"], nn.Linear), tensors_of(layers["expand"], nn.Linear)
+        name = None if activation is None else _NAMES.get(type(activation))
+        if first is None or gains is None or last is None or not as_made(self, Bottleneck):
+            return None
+        if activation is not None and (name is None or not as_made(activation, type(activation))):
+            return None
+        if name == "gelu" and activation.approximate != "none":
+            return None
+        return Branch((*first, *gains, *last), 1e-5 if norm is None else norm.eps, name)
+
 
 class LinearTransform(nn.Module):
     """C -> C on vectors (B, C) without a bias, the transform of SNL."""
@@ -199,28 +216,13 @@ class LinearTransform(nn.Module):
     def forward(self, context_BC: Tensor) -> Tensor:
         return self.project(context_BC)
 
-
-def as_branch(transform: nn.Module) -> Branch | None:
-    """A transform as tensors; None if one of its layers, or it itself, is not what the constructor made."""
-    layers: dict[str, Any] = transform._modules
-    if as_made(transform, LinearTransform):
-        last = tensors_of(layers["project"], nn.Linear)
-        return None if last is None else Branch((None, None, None, None, *last))
-    if not as_made(transform, Bottleneck):
-        return None
-    first, last = tensors_of(layers["reduce"], nn.Linear), tensors_of(layers["expand"], nn.Linear)
-    norm, activation = layers.get("norm"), layers.get("activation")
-    gains = (None, None) if norm is None else tensors_of(norm, nn.LayerNorm)
-    name = _NAMES.get(type(activation))
-    if first is None or gains is None or last is None or (activation is not None and not _is_plain(activation)):
-        return None
-    return Branch((*first, *gains, *last), 1e-5 if norm is None else norm.eps, name)
+    def as_branch(self) -> Branch | None:
+        """As `Bottleneck.as_branch`."""
+        last = tensors_of(self.project, nn.Linear)
+        return None if last is None or not as_made(self, LinearTransform) else Branch((None, None, None, None, *last))
 
 
-def _is_plain(activation: Any) -> bool:
-    """Whether an activation is one of `ACTIVATIONS`, as made."""
-    kind = type(activation)
-    return kind in _NAMES and as_made(activation, kind) and (kind is not nn.GELU or activation.approximate == "none")
+_TRANSFORMS = (Bottleneck, LinearTransform)
 
 
 def scale_and_add(

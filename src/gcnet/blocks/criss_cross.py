@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gcnet import ops
-from gcnet.blocks.options import check_channels, check_count, hidden_channels
+from gcnet.blocks.options import check_count, hidden_channels
 from gcnet.ops.checks import check_map
 
 
@@ -44,8 +44,7 @@ class CrissCross(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_channels(channels)
-        hidden = hidden_channels(channels, None, reduction)
+        hidden = hidden_channels(channels, reduction)
         self.channels = channels
         self.recurrence = check_count("recurrence", recurrence)
         self.query = nn.Conv2d(channels, hidden, 1, device=device, dtype=dtype)

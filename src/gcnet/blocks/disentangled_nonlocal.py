@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gcnet import ops
 from gcnet.blocks.as_made import pool
 from gcnet.blocks.nonlocal_block import as_map, positions
-from gcnet.blocks.options import check_channels, check_choice, hidden_channels
+from gcnet.blocks.options import check_choice, hidden_channels
 from gcnet.errors import GcnetError
 from gcnet.ops.checks import check_map
 
@@ -54,8 +54,7 @@ class DisentangledNonLocal(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_channels(channels)
-        hidden = hidden_channels(channels, None, reduction)
+        hidden = hidden_channels(channels, reduction)
         if not 0 < temperature < float("inf"):
             raise GcnetError(f"temperature={temperature!r} is not allowed; use a number above 0")
         check_choice("norm", norm, ("batch", None))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from gcnet import ops
 from gcnet.blocks.nonlocal_block import as_map, positions
-from gcnet.blocks.options import check_channels, hidden_channels
+from gcnet.blocks.options import hidden_channels
 from gcnet.ops.checks import check_map
 from gcnet.ops.precision import accumulate_dtype, without_autocast
 
@@ -46,8 +46,7 @@ class DualAttention(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_channels(channels)
-        hidden = hidden_channels(channels, None, reduction)
+        hidden = hidden_channels(channels, reduction)
         self.channels = channels
         self.query = nn.Linear(channels, hidden, device=device, dtype=dtype)
         self.key = nn.Linear(channels, hidden, device=device, dtype=dtype)

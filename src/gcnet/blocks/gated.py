@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gcnet.errors import GcnetError
+from gcnet.ops.checks import check_map
 
 
 class Gated(nn.Module):
@@ -52,3 +53,17 @@ class Gated(nn.Module):
                 "a gated block must keep the shape"
             )
         return (x + self.gamma * (y - x)).to(x.dtype)
+
+
+class GatedMap(Gated):
+    """A gated block on (B, channels, H, W) maps alone."""
+
+    def __init__(
+        self, channels: int, block: nn.Module, *, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        super().__init__(block.to(device=device, dtype=dtype), device=device, dtype=dtype)
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_map(x, self.channels, (2,))
+        return super().forward(x)

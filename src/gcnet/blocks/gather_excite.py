@@ -4,10 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gcnet.blocks.gated import Gated
+from gcnet.blocks.gated import GatedMap
 from gcnet.blocks.options import check_channels, check_count, hidden_channels
 from gcnet.errors import GcnetError
-from gcnet.ops.checks import check_map
 
 
 class GatherExciteGate(nn.Module):
@@ -31,7 +30,7 @@ class GatherExciteGate(nn.Module):
                     self.gather.append(nn.ReLU())
         self.excite: nn.Sequential | None = None
         if reduction is not None:
-            hidden = hidden_channels(channels, None, reduction)
+            hidden = hidden_channels(channels, reduction)
             self.excite = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +48,7 @@ class GatherExciteGate(nn.Module):
         return x * gathered.sigmoid()
 
 
-class GatherExcite(Gated):
+class GatherExcite(GatedMap):
     """Gather-excite (arXiv 1810.12348) behind `Gated`; the default is the paper's GE-theta with extent ratio 8.
 
     | paper | options | |
@@ -97,9 +96,4 @@ class GatherExcite(Gated):
         if learned and extent == 0:
             raise GcnetError("learned=True needs an extent (2, 4, 8, ...); with extent=0 use learned=False")
         block = GatherExciteGate(channels, extent=extent, learned=learned, reduction=reduction)
-        super().__init__(block.to(device=device, dtype=dtype), device=device, dtype=dtype)
-        self.channels = channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        check_map(x, self.channels, (2,))
-        return super().forward(x)
+        super().__init__(channels, block, device=device, dtype=dtype)

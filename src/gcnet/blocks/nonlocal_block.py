@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gcnet import ops
-from gcnet.blocks.options import check_channels, check_choice, hidden_channels
+from gcnet.blocks.options import check_choice, hidden_channels
 from gcnet.errors import GcnetTypeError
 from gcnet.ops.checks import check_map
 from gcnet.ops.nonlocal_attention import Pairwise
@@ -58,7 +58,7 @@ class NonLocal(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_channels(channels)
+        hidden = hidden_channels(channels, reduction)
         check_choice("pairwise", pairwise, get_args(Pairwise))
         check_choice("subsample", subsample, (False, "after", "before"))
         check_choice("norm", norm, ("batch", None))
@@ -66,7 +66,6 @@ class NonLocal(nn.Module):
             raise GcnetTypeError(
                 f"scale={scale!r} is a {type(scale).__name__}; give a number, for example {channels}**-0.5"
             )
-        hidden = hidden_channels(channels, None, reduction)
         self.channels, self.scale, self.subsample = channels, float(scale), subsample
         self.pairwise: Pairwise = pairwise
 

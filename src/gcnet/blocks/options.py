@@ -7,7 +7,7 @@ from gcnet.errors import GcnetError, GcnetTypeError
 
 def check_channels(channels: int) -> None:
     """Raise unless channels is a positive int."""
-    if not isinstance(channels, int) or isinstance(channels, bool):
+    if type(channels) is not int:
         raise GcnetTypeError(f"channels={channels!r} is a {type(channels).__name__}; give a positive int")
     if channels < 1:
         raise GcnetError(f"channels={channels} is not allowed; give a positive int")
@@ -19,17 +19,18 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
         raise GcnetError(f"{name}={value!r} is unknown; use one of {', '.join(map(repr, allowed))}")
 
 
-def hidden_channels(channels: int, hidden: int | None, reduction: int) -> int:
-    """The width of a bottleneck: `hidden`, or channels // reduction; at least one channel."""
+def hidden_channels(channels: int, reduction: int, hidden: int | None = None) -> int:
+    """The width of a bottleneck: `hidden`, or channels // reduction; at least one channel. All three are checked."""
+    check_channels(channels)
     if hidden is not None:
-        if not isinstance(hidden, int) or isinstance(hidden, bool) or hidden < 1:
+        if type(hidden) is not int or hidden < 1:
             raise GcnetError(
                 f"hidden={hidden!r} is not allowed; give a positive int, or None for channels // reduction"
             )
         return hidden
-    if not isinstance(reduction, int) or isinstance(reduction, bool) or reduction < 1:
+    if type(reduction) is not int or reduction < 1:
         raise GcnetError(f"reduction={reduction!r} is not allowed; give a positive int")
-    if channels // reduction < 1:
+    if channels < reduction:
         raise GcnetError(
             f"reduction={reduction} leaves no hidden channel for channels={channels}; use at most {channels}"
         )
@@ -38,7 +39,7 @@ def hidden_channels(channels: int, hidden: int | None, reduction: int) -> int:
 
 def check_count(name: str, value: int, minimum: int = 1) -> int:
     """Return value if it is an int of at least minimum; raise ValueError otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+    if type(value) is not int or value < minimum:
         raise GcnetError(f"{name}={value!r} is not allowed; give an int of at least {minimum}")
     return value
 
