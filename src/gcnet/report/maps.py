@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from gcnet.analysis.grids import SIDE, Grid, KeptImage, centres
-from gcnet.analysis.results import Findings
+from gcnet.analysis.measure import Findings
 from gcnet.analysis.verdict import measure
 
 # The page stays below 15 MB. 12 images x 13 blocks with 16x16 queries and keys and one head fit as they are; where
