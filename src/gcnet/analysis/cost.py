@@ -48,14 +48,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, images: Tensor) -> int:
-    """Multiply-accumulates of one forward pass in evaluation mode; what counts is said at `gcnet.profile`.
-
-    The model's mode and statistics stay as they are.
-
-    Args:
-        model: any module.
-        images: its input; the count is for the whole batch.
-    """
+    """Multiply-accumulates of one forward pass of the whole batch; what counts is said at `gcnet.profile`."""
     return observe(model, images).macs
 
 
@@ -105,11 +98,7 @@ def block_cost(model: nn.Module, name: str, seen: Observation) -> BlockCost:
 def parts_of(model: nn.Module, seen: Observation, images: Tensor, behind: PartOf | None = None) -> tuple[Part, ...]:
     """The parts of a model in the order in which they run; those without parameters and MACs are left out.
 
-    Args:
-        model: what was observed.
-        seen: its pass.
-        images: the input of that pass.
-        behind: of a detector's layers the part behind the backbone that a module belongs to, by its name.
+    `seen` is its pass on these images. Of a detector's layers `behind` tells the parts behind the backbone.
     """
     part_of, parts = _named_parts(model, images, behind)
     where: dict[str, str] = {}  # module -> part, by its first event

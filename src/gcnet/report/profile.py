@@ -191,7 +191,7 @@ def _totals(profile: Profile) -> Table:
 
 def _figures(profile: Profile) -> list[str]:
     latency = profile.latency
-    time = "-" if latency is None else _interval(latency, 1e3, ".1f")
+    time = "-" if latency is None else "{:.1f} ({:.1f} to {:.1f})".format(*(1e3 * bound for bound in latency[:3]))
     return [_millions(profile.params), _millions(profile.macs), f"{profile.peak_memory / 2**20:.1f}", time]
 
 
@@ -200,11 +200,6 @@ def _tax(ratio: Median | None) -> str:
         return "-"
     value, low, high = (bound - 1 for bound in ratio[:3])
     return f"{value:+.1%} ({low:+.1%} to {high:+.1%})"
-
-
-def _interval(value: Median, factor: float, form: str) -> str:
-    median, low, high = (format(bound * factor, form) for bound in value[:3])
-    return f"{median} ({low} to {high})"
 
 
 def _millions(count: int) -> str:
