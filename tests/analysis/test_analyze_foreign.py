@@ -8,6 +8,7 @@ from timm.layers import Attention
 from torch import nn
 
 import gcnet
+from gcnet.analysis.readers.attention import Seen
 from gcnet.analysis.readers.blocks import readers
 from gcnet.ops.distances import average_cosine_distance, average_jensen_shannon
 
@@ -16,7 +17,7 @@ def _read(module, *args, images=1, **kwargs):
     (reader,) = readers(module)[0].values()
     module.eval()
     with torch.no_grad():
-        return reader(module, args, kwargs, module(*args, **kwargs), images)
+        return reader(module, Seen(args, kwargs, module(*args, **kwargs), images))
 
 
 def _maps(call):

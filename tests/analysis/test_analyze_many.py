@@ -11,7 +11,7 @@ from torch import nn
 
 import gcnet
 from gcnet.analysis.grids import grid_of, picture_of
-from gcnet.analysis.moments import Moments
+from gcnet.analysis.intervals import Moments
 from gcnet.blocks import NonLocal
 
 

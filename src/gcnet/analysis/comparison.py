@@ -12,6 +12,7 @@ from gcnet.analysis.published import Published
 from gcnet.surgery.timing import Timing
 
 PLAIN = "none"  # the label of the row without a block
+_SUMMARY = ("epochs", "best_epoch", "seconds_per_epoch", "seconds", "skipped_images")  # what `runs.csv` has of it
 
 
 @dataclass(frozen=True)
@@ -103,19 +104,24 @@ def make_rows(
     rows = []
     for label in labels:
         own, cost = scores[label], costs[label]
-        pairs = [own[seed] - first[seed] for seed in own if seed in first]
         rows.append(
             Row(
                 label=label,
                 accuracies=own,
                 accuracy=mean_interval(list(own.values())) if own else None,
-                difference=mean_interval(pairs) if pairs and label != labels[0] else None,
+                difference=None if label == labels[0] else paired(own, first),
                 cost=cost,
                 added_parameters=cost.parameters - base.parameters,
                 added_macs=cost.macs - base.macs,
             )
         )
     return tuple(rows)
+
+
+def paired(own: Mapping[int, float], other: Mapping[int, float]) -> Mean | None:
+    """Mean difference of accuracies over the seeds that both have."""
+    pairs = [own[seed] - other[seed] for seed in own if seed in other]
+    return mean_interval(pairs) if pairs else None
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -164,11 +170,7 @@ def run_table(comparison: Comparison) -> list[dict[str, Any]]:
             "seed": result.seed,
             "status": "done",
             **{name: value for name, value in result.figures.items() if isinstance(value, int | float)},
-            "epochs": result.summary["epochs"],
-            "best_epoch": result.summary.get("best_epoch"),
-            "seconds_per_epoch": result.summary["seconds_per_epoch"],
-            "seconds": result.summary["seconds"],
-            "skipped_images": result.summary["skipped_images"],
+            **{name: result.summary.get(name) for name in _SUMMARY},
             "folder": str(result.folder),
         }
         for result in comparison.results

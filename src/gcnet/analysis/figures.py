@@ -49,30 +49,28 @@ def scaled(name: str, factor: float) -> str:
 
 
 def figures_of(call: Call, generator: torch.Generator) -> dict[str, Tensor]:
-    """Every figure of every image: (B, H) of those per head, (B,) of the others; `query_mean` is (B, H * D)."""
+    """What figures its form has, of every image: (B, H) per head, (B,) of the others; `query_mean` is (B, H * D)."""
     attention = call.attention
     B, W, H, _, _ = attention.query.shape
     found = {
         "input_cos": average_cosine_distance(call.input).mean(dim=1),
         "output_cos": average_cosine_distance(call.output).mean(dim=1),
-        "output_cos_no_bias": _without(call.output, call.constant),
         **_queries(attention.query),
     }
+    if call.constant is not None:
+        without = precise(call.output) - precise(call.constant)
+        found["output_cos_no_bias"] = average_cosine_distance(without).mean(dim=1)
     sets = max(1, _AT_ONCE // (W * H * attention.query.shape[3] * attention.key.shape[3]))
     parts = [_map_figures(attention.maps(slice(b, b + sets)), generator) for b in range(0, B, sets)]
     for name in parts[0]:
         found[name] = torch.cat([part[name] for part in parts]).reshape(B, W, H).mean(dim=1)
-    count = call.input.new_full((B,), call.input.shape[1] * call.input.shape[2], dtype=torch.float32)
-    found["positions"] = precise(count)
-    found["queries"] = precise(torch.full_like(count, W * attention.query.shape[3]))
-    found["keys"] = precise(torch.full_like(count, attention.key.shape[3]))
+    for name, count in (
+        ("positions", call.input.shape[1] * call.input.shape[2]),
+        ("queries", W * attention.query.shape[3]),
+        ("keys", attention.key.shape[3]),
+    ):
+        found[name] = torch.full_like(found["input_cos"], count)
     return found
-
-
-def _without(output: Tensor, constant: Tensor | None) -> Tensor:
-    if constant is None:
-        return precise(output.new_full((len(output),), math.nan, dtype=torch.float32))
-    return average_cosine_distance(precise(output) - precise(constant)).mean(dim=1)
 
 
 def _queries(query_BWHPD: Tensor) -> dict[str, Tensor]:
@@ -102,10 +100,8 @@ def _figures(maps: Maps, generator: torch.Generator) -> dict[str, Tensor]:
         weights_NnQ = maps.weights(rows, logits=logits_NnQ)
         sums.add(logits_NnQ, weights_NnQ)
     found = sums.figures(P)
-    nothing = torch.full_like(found["att_cos"], math.nan)
     if maps.form != "softmax":
-        names = ("att_jsd", "att_jsd_variance", *(scaled(name, factor) for factor in SCALES for name in SCALED))
-        return found | dict.fromkeys(names, nothing)
+        return found
     if P <= EXACT_UP_TO:
         divergence = average_jensen_shannon(weights_NnQ)
     else:
@@ -156,17 +152,19 @@ class _Sums:
             self.logit_energy_N += centred_NnQ.square().sum(dim=(1, 2))
 
     def figures(self, P: int) -> dict[str, Tensor]:
-        nothing_N = torch.full_like(self.energy_N, math.nan)
         mean_NQ = self.weight_NQ / P
-        unary_N = P * (self.logit_NQ / P).square().sum(dim=1)
-        return {
+        found = {
             "att_cos": cosine_distance_of_mean(self.unit_NQ / P),
             "att_spread": _share(self.energy_N - P * mean_NQ.square().sum(dim=1), self.energy_N),
-            "entropy": self.entropy_N / P if self.distributions else nothing_N,
-            "effective_positions": self.effective_N / P if self.distributions else nothing_N,
-            "information": (entropy(mean_NQ) - self.entropy_N / P).clamp_min(0) if self.distributions else nothing_N,
-            "unary_share": 1 - _share(self.logit_energy_N - unary_N, self.logit_energy_N) if self.split else nothing_N,
         }
+        if self.distributions:
+            found["entropy"] = self.entropy_N / P
+            found["effective_positions"] = self.effective_N / P
+            found["information"] = (entropy(mean_NQ) - self.entropy_N / P).clamp_min(0)
+        if self.split:
+            unary_N = P * (self.logit_NQ / P).square().sum(dim=1)
+            found["unary_share"] = 1 - _share(self.logit_energy_N - unary_N, self.logit_energy_N)
+        return found
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gcnet.analysis.readers.attention import Attention, Maps
+from gcnet.analysis.readers.attention import Attention
 
 SIDE = 16
 MOST_IMAGES = 12
@@ -50,9 +51,7 @@ class Grid:
         A cell's weight divided by the number of its keys is what can be compared between cells: 28 rows in 16 make
         cells of one row and of two.
         """
-        rows, columns = (
-            (torch.arange(n) * g // n).bincount(minlength=g) for n, g in zip(self.full[1], self.keys, strict=True)
-        )
+        rows, columns = (cells_of(n, g).bincount(minlength=g) for n, g in zip(self.full[1], self.keys, strict=True))
         return rows, columns
 
     def maps(self) -> Tensor:
@@ -85,39 +84,28 @@ class KeptImage:
 
 
 def grid_of(attention: Attention, b: int, size: tuple[int, int]) -> Grid | None:
-    """The maps of one image of a batch; None where the positions are no 2D map, or lie in windows.
+    """The maps of image b of a batch; None where the positions are no 2D map, or lie in windows.
 
-    Args:
-        attention: of the batch.
-        b: which image.
-        size: height and width of the image, which tells those of tokens in a row.
+    The image's height and width tell those of tokens in a row.
     """
     _, W, _, P, D = attention.query.shape
     Q = attention.key.shape[3] - attention.prefix
-    full = attention.grid
-    if full is None:
-        both = (1, 1) if P == 1 else _sides(P, size), _sides(Q, size)
-        if both[0] is None or both[1] is None:
-            return None
-        full = both[0], both[1]
-    if W > 1:
+    positions, places = attention.grid or ((1, 1) if P == 1 else _sides(P, size), _sides(Q, size))
+    if W > 1 or positions is None or places is None:
         return None
+    full = positions, places
     maps = attention.maps(slice(b, b + 1))
     queries, keys = ((min(height, SIDE), min(width, SIDE)) for height, width in full)
-    rows = _centres(full[0], queries)
-    cells = _cells(full[1], keys)
+    rows = numbers((centres(n, g) for n, g in zip(full[0], queries, strict=True)), full[0][1])
     p, q = math.prod(queries), math.prod(keys)
     plain = attention.form == "softmax" and all(t is None for t in (maps.bias_NPQ, maps.mask_NPQ, maps.unary_NQ))
     if plain and q == Q and D * (p + Q + attention.prefix) < p * q:
-        return Grid(queries, keys, full, attention.form, None, _factors(maps, rows))
-    weights = maps.weights(rows.to(maps.key_NQD.device))[:, :, attention.prefix :].cpu()
+        factors = (maps.scale * maps.query_NPD[:, rows]).float().cpu(), maps.key_NQD.float().cpu()
+        return Grid(queries, keys, full, attention.form, None, factors)
+    weights = maps.weights(rows)[:, :, attention.prefix :].cpu()
+    cells = numbers((cells_of(n, g) for n, g in zip(full[1], keys, strict=True)), keys[1])
     stored = weights.new_zeros(*weights.shape[:2], q).index_add_(2, cells, weights).float()
     return Grid(queries, keys, full, attention.form, stored, None)
-
-
-def _factors(maps: Maps, rows: Tensor) -> tuple[Tensor, Tensor]:
-    query = maps.scale * maps.query_NPD[:, rows.to(maps.query_NPD.device)]
-    return query.float().cpu(), maps.key_NQD.float().cpu()
 
 
 def _sides(count: int, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -131,16 +119,15 @@ def centres(n: int, g: int) -> Tensor:
     return ((torch.arange(g) + 0.5) * n / g).long()
 
 
-def _centres(full: tuple[int, int], grid: tuple[int, ...]) -> Tensor:
-    """Indices of the positions nearest to the centres of the grid's cells."""
-    rows, columns = (centres(n, g) for n, g in zip(full, grid, strict=True))
-    return (rows[:, None] * full[1] + columns).flatten()
+def cells_of(n: int, g: int) -> Tensor:
+    """Of n places in a row for each which of g equal parts it lies in, (n,)."""
+    return torch.arange(n) * g // n
 
 
-def _cells(full: tuple[int, int], grid: tuple[int, ...]) -> Tensor:
-    """For every position the cell that it lies in."""
-    rows, columns = (torch.arange(n) * g // n for n, g in zip(full, grid, strict=True))
-    return (rows[:, None] * grid[1] + columns).flatten()
+def numbers(places: Iterable[Tensor], width: int) -> Tensor:
+    """Of places in all these rows and columns their numbers in a map of that width, row by row."""
+    rows, columns = places
+    return (rows[:, None] * width + columns).flatten()
 
 
 def picture_of(image: Tensor, mean: list[float] | None, std: list[float] | None) -> Tensor:

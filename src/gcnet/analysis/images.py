@@ -40,32 +40,21 @@ def batches(model: nn.Module, images: Any, transform: Transform | None, unreadab
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     lists = is_detector(model)
     count = 0
-    for tensors, labels in _groups(model, lists, images, transform, unreadable):
-        if isinstance(tensors, _Named):
-            names, tensors = tensors.names, tensors.tensors
-        else:
-            names = [str(count + index) for index in range(len(tensors))]
+    for found, labels, names in _groups(model, lists, images, transform, unreadable):
+        names = names or [str(count + index) for index in range(len(found))]
         count += len(names)
         if lists:
-            yield Batch([t.to(like) for t in tensors], labels, names)
-        else:
-            for chosen in (slice(n, n + BATCH) for n in range(0, len(names), BATCH)):
-                part = tensors[chosen].to(like)
-                yield Batch(part, None if labels is None else labels[chosen], names[chosen])
-
-
-class _Named(NamedTuple):
-    names: list[str]
-    tensors: Any
+            yield Batch([t.to(like) for t in found], labels, names)
+            continue
+        for chosen in (slice(n, n + BATCH) for n in range(0, len(names), BATCH)):
+            yield Batch(found[chosen].to(like), None if labels is None else labels[chosen], names[chosen])
 
 
 def _groups(
     model: nn.Module, lists: bool, images: Any, transform: Transform | None, unreadable: dict[str, str]
-) -> Iterator[tuple[Any, Tensor | None]]:
-    if isinstance(images, Tensor):
-        yield _checked(model, lists, images if transform is None else transform(images)), None
-        return
-    if isinstance(images, str | Path | Image.Image):
+) -> Iterator[Batch]:
+    """Batches of any size; tensors have no names yet."""
+    if isinstance(images, str | Path | Image.Image | Tensor):
         images = [images]
     if not isinstance(images, Iterable) or isinstance(images, dict):
         raise GcnetTypeError(
@@ -80,7 +69,7 @@ def _groups(
                     transform = _default_transform(model, lists)
                 tensor = transform(image)
                 if waiting and (len(waiting) == BATCH or waiting[0][1].shape != tensor.shape):
-                    yield _stacked(waiting), None
+                    yield _stacked(waiting)
                     waiting = []
                 waiting.append((name, tensor))
             continue
@@ -90,18 +79,18 @@ def _groups(
             item = item[0]
         if not isinstance(item, Tensor | list | tuple):
             raise GcnetTypeError(f"images holds a {type(item).__name__}; expected tensors (B, C, *spatial) or paths")
-        if len(item):
-            yield _checked(model, lists, item if transform is None else transform(item)), labels
+        if item.numel() if isinstance(item, Tensor) else len(item):
+            yield Batch(_checked(model, lists, item if transform is None else transform(item)), labels, [])
     if waiting:
-        yield _stacked(waiting), None
+        yield _stacked(waiting)
 
 
 def _is_labels(t: Tensor, count: int) -> bool:
     return t.shape == (count,) and t.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 
-def _stacked(waiting: Sequence[tuple[str, Tensor]]) -> _Named:
-    return _Named([name for name, _ in waiting], torch.stack([tensor for _, tensor in waiting]))
+def _stacked(waiting: Sequence[tuple[str, Tensor]]) -> Batch:
+    return Batch(torch.stack([tensor for _, tensor in waiting]), None, [name for name, _ in waiting])
 
 
 def _read(item: Any, unreadable: dict[str, str]) -> Iterator[tuple[str, Image.Image]]:
@@ -109,10 +98,8 @@ def _read(item: Any, unreadable: dict[str, str]) -> Iterator[tuple[str, Image.Im
         yield getattr(item, "filename", "") or "image", item.convert("RGB")
         return
     path = Path(item)
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
-    for file in files:
+    inside = (file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    for file in sorted(inside) if path.is_dir() else [path]:
         try:
             yield str(file), read_image(file)
         except ImageError as error:

@@ -124,43 +124,25 @@ class _TensorBytes(TorchDispatchMode):
         self.now -= self.bytes.pop(key)
 
 
-def _vector_product(a: torch.Size, b: torch.Size, *_: Any, **__: Any) -> int:
-    """mv, dot: 2 operations per element of the first."""
-    return 2 * math.prod(a)
-
-
-def _matrix_vector(_: torch.Size, matrix: torch.Size, *__: Any, **___: Any) -> int:
-    """addmv."""
-    return 2 * math.prod(matrix)
-
-
-def _deformable(x: torch.Size, weight: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
-    """deform_conv2d: the convolution; the sampling is not counted."""
-    return 2 * x[0] * math.prod(weight) * math.prod(out_shape[2:])
-
-
-def _pool(x: torch.Size, _: torch.Size, **__: Any) -> int:
-    """gcnet::attention_pool: logits and weighted sum."""
-    return 4 * math.prod(x)
-
-
-def _pooled_transform(
-    h: torch.Size, key: Any, reduce: Any, _: Any, __: Any, ___: Any, expand: torch.Size, *____: Any, **_____: Any
-) -> int:
+def _pooled_transform(h: Any, key: Any, reduce: Any, *rest: Any, **_: Any) -> int:
     """gcnet::pooled_transform: an attention pool if there is a key, and one or two linear layers."""
+    expand = rest[3]
     layers = math.prod(expand) + (0 if reduce is None else math.prod(reduce))
     return 2 * h[0] * layers + (0 if key is None else 4 * math.prod(h))
 
 
 def _formulas() -> dict[Any, Any]:
     """What torch.utils.flop_counter leaves out or cannot know; torchvision's, if the model can have them."""
+    prod = math.prod
     found: dict[Any, Any] = {
-        torch.ops.aten.mv: _vector_product,
-        torch.ops.aten.dot: _vector_product,
-        torch.ops.aten.addmv: _matrix_vector,
-        torch.ops.gcnet.attention_pool: _pool,
+        torch.ops.aten.mv: lambda a, *_, **__: 2 * prod(a),
+        torch.ops.aten.dot: lambda a, *_, **__: 2 * prod(a),
+        torch.ops.aten.addmv: lambda _, matrix, *__, **___: 2 * prod(matrix),
+        torch.ops.gcnet.attention_pool: lambda x, *_, **__: 4 * prod(x),  # logits and weighted sum
         torch.ops.gcnet.pooled_transform: _pooled_transform,
     }
-    if "torchvision" in sys.modules:
-        found[torch.ops.torchvision.deform_conv2d] = _deformable
+    if "torchvision" in sys.modules:  # the convolution; the sampling is not counted
+        found[torch.ops.torchvision.deform_conv2d] = lambda x, weight, *_, out_shape, **__: (
+            2 * x[0] * prod(weight) * prod(out_shape[2:])
+        )
     return found

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from gcnet.analysis.figures import FIGURES, PER_HEAD, SCALED, SCALES, scaled
-from gcnet.analysis.intervals import student_quantile
-from gcnet.analysis.moments import Moments
+from gcnet.analysis.intervals import Moments, student_quantile
 from gcnet.analysis.verdict import Verdict, measure, verdict
 
 _NAMES = (*FIGURES, "positions", "queries", "keys", "att_jsd_variance", *(scaled(n, f) for f in SCALES for n in SCALED))
@@ -102,11 +101,11 @@ class Results:
 
     def row(self, block: str) -> Row:
         """The figures of a block, the mean over its heads."""
-        found: Row = {"images": self._count(block), "heads": self.heads[block]}
-        found |= {name: self._mean(block, name) for name in ("positions", "queries", "keys")}
+        count = self._moments(block, "att_cos")[0]
+        found: Row = {"images": count, "heads": self.heads[block]}
+        found |= {name: self._moments(block, name)[1] for name in ("positions", "queries", "keys")}
         found |= self._figures(block, tuple(FIGURES))
-        count = max(self._count(block), 1)
-        found["att_jsd_error"] = math.sqrt(self._mean(block, "att_jsd_variance") / count)
+        found["att_jsd_error"] = math.sqrt(self._moments(block, "att_jsd_variance")[1] / max(count, 1))
         between = [m for (c, b, _, n), m in self.moments.items() if c == _ALL and b == block and n >= _QUERY_MEAN]
         alone = not between or min(count for count, _, _ in between) < 2
         found["query_between"] = math.nan if alone else sum(square / (count - 1) for count, _, square in between)
@@ -118,47 +117,41 @@ class Results:
 
     def scale_rows(self, block: str) -> list[Row]:
         """The distances with the logits multiplied by factors."""
-        rows = []
-        for factor in sorted((1.0, *SCALES)):
-            figures = [self._figure(block, n if factor == 1 else scaled(n, factor), n) for n in SCALED]
-            rows.append({"factor": factor} | {key: value for figure in figures for key, value in figure.items()})
-        return rows
+        return [{"factor": factor} | self._figures(block, SCALED, factor=factor) for factor in sorted((1.0, *SCALES))]
 
     def classes(self) -> list[int]:
         return sorted({label for label, _, _, _ in self.moments if label != _ALL})
 
     def class_row(self, block: str, label: int) -> Row:
-        return {"images": self._count(block, label)} | self._figures(block, tuple(FIGURES), label=label)
+        return {"images": self._moments(block, "att_cos", label=label)[0]} | self._figures(
+            block, tuple(FIGURES), label=label
+        )
 
     def verdict(self, block: str, form: str) -> Verdict:
         name, factor = measure(form)
         heads = {}
         for head in range(self.heads[block]):
-            figure = self._figure(block, name, name, head=head)
+            figure = self._figures(block, (name,), head=head)
             heads[head] = tuple(factor * figure[key] for key in (name, f"{name}_low", f"{name}_high"))
-        return verdict(heads, self._count(block))
+        return verdict(heads, self._moments(block, "att_cos")[0])
 
-    def _count(self, block: str, label: int = _ALL) -> int:
-        return self.moments.get((label, block, _ALL, _NUMBER["att_cos"]), (0, 0.0, 0.0))[0]
+    def _moments(self, block: str, name: str, *, head: int = _ALL, label: int = _ALL) -> tuple[int, float, float]:
+        return self.moments.get((label, block, head, _NUMBER[name]), (0, math.nan, 0.0))
 
-    def _mean(self, block: str, name: str) -> float:
-        return self.moments.get((_ALL, block, _ALL, _NUMBER[name]), (0, math.nan, 0.0))[1]
-
-    def _figures(self, block: str, names: Sequence[str], *, head: int = _ALL, label: int = _ALL) -> Row:
-        figures = [self._figure(block, name, name, head=head, label=label) for name in names]
-        return {key: value for figure in figures for key, value in figure.items()}
-
-    def _figure(self, block: str, name: str, shown: str, *, head: int = _ALL, label: int = _ALL) -> Row:
-        """Mean and 95 % interval by Student's t, cut to the range of values; one image tells nothing beyond that."""
-        found = self.moments.get((label, block, head, _NUMBER[name]))
-        if found is None:
-            return dict.fromkeys((shown, f"{shown}_low", f"{shown}_high"), math.nan)
-        count, mean, square = found
-        low, high = FIGURES[shown]
-        if count > 1:
-            half = student_quantile(count - 1) * math.sqrt(square / (count - 1) / count)
-            low, high = max(low, mean - half), min(high, mean + half)
-        return {shown: mean, f"{shown}_low": low, f"{shown}_high": high}
+    def _figures(
+        self, block: str, names: Sequence[str], *, head: int = _ALL, label: int = _ALL, factor: float = 1.0
+    ) -> Row:
+        """Means and 95 % intervals by Student's t, cut to the range of values; one image tells nothing beyond that."""
+        row: Row = {}
+        for name in names:
+            measured = name if factor == 1 else scaled(name, factor)
+            count, mean, square = self._moments(block, measured, head=head, label=label)
+            low, high = FIGURES[name] if count else (math.nan, math.nan)
+            if count > 1:
+                half = student_quantile(count - 1) * math.sqrt(square / (count - 1) / count)
+                low, high = max(low, mean - half), min(high, mean + half)
+            row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+        return row
 
 
 def _key(label: Tensor | int, block: int, head: Tensor | int, number: Tensor | int) -> Tensor:

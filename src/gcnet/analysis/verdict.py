@@ -36,12 +36,7 @@ def measure(form: str) -> tuple[str, float]:
 
 
 def verdict(heads: Mapping[int, tuple[float, float, float]], images: int) -> Verdict:
-    """The verdict on a block.
-
-    Args:
-        heads: head -> dependence, and the lower and upper end of its interval over images.
-        images: how many.
-    """
+    """The verdict on a block from each head's dependence with the lower and upper end of its interval over images."""
     head, (value, low, high) = max(heads.items(), key=lambda item: item[1][0])
     if images == 1:
         low = high = value

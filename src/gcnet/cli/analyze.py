@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from gcnet.cli.figures import show
-
 
 def analyze(
     model: Annotated[
@@ -34,6 +32,7 @@ def analyze(
     from gcnet.analysis.grids import MOST_IMAGES
     from gcnet.recipes.analysis import analyze as run
     from gcnet.report.page import check_target
+    from gcnet.report.terminal import show
 
     if out is not None:
         check_target(out)

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from gcnet.cli.figures import show
 from gcnet.cli.options import BLOCK_OPTIONS, Reduction, settings_options, whole_numbers
 
 
@@ -45,6 +44,7 @@ def profile(
     if reduction is not None:
         put_in["block_options"] = put_in.get("block_options", {}) | {"reduction": reduction}
     from gcnet.recipes.profiling import profile as run
+    from gcnet.report.terminal import show
 
     found = run(
         model,

@@ -11,8 +11,7 @@ from rich.console import Group
 from torch import nn
 
 from gcnet.analysis.grids import MOST_IMAGES
-from gcnet.analysis.measure import measure
-from gcnet.analysis.results import Findings
+from gcnet.analysis.measure import Findings, measure
 from gcnet.files.atomic import write_text
 from gcnet.report.distances import page, tables
 from gcnet.report.figure import save_figure

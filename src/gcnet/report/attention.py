@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gcnet.analysis.readers.attention import Attention
+from gcnet.analysis.readers.attention import Attention, Seen
 from gcnet.analysis.readers.blocks import readers
 from gcnet.blocks import ContextBlock
 from gcnet.surgery.foreign import convert, is_foreign
@@ -46,12 +46,12 @@ def attention_maps(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     def note(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         images = (args[0] if args else kwargs["x"]).shape[0]
-        seen = _seen(known[name](module, args, kwargs, output, images).attention)
-        if seen is not None:
-            found[name] = seen
+        map_ = _seen(known[name](module, Seen(args, kwargs, output, images)).attention)
+        if map_ is not None:
+            found[name] = map_
 
-    modules = {name: model.get_submodule(name) for name in known}
-    with watching({name: module for name, module in modules.items() if not _is_average(module)}, note):
+    modules = {name: module for name in known if not _is_average(module := model.get_submodule(name))}
+    with watching(modules, note):
         yield found
 
 
@@ -66,9 +66,8 @@ def _seen(attention: Attention) -> Tensor | None:
     if attention.grid is None or W > 1:
         return None
     maps = attention.maps(slice(None))
-    total = torch.stack([maps.weights(slice(start, start + _ROWS)).sum(dim=1) for start in range(0, P, _ROWS)]).sum(
-        dim=0
-    )
+    sums = [maps.weights(slice(start, start + _ROWS)).sum(dim=1) for start in range(0, P, _ROWS)]
+    total = torch.stack(sums).sum(dim=0)
     seen = total[:, attention.prefix :].view(B, H, -1).mean(dim=1) / P
     return seen.view(B, *attention.grid[1]).float()
 

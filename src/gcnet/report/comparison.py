@@ -10,10 +10,10 @@ from rich.console import Console
 from gcnet.analysis.comparison import Comparison, Row, findings, run_table
 from gcnet.files.atomic import write_atomically, write_text
 from gcnet.report.page import Figure, Section, Table, write_page
-from gcnet.report.paper import paper_lead, paper_section, paper_sources, paper_table
+from gcnet.report.paper import paper_section, paper_table
 from gcnet.report.plots import accuracy_plot, draw, time_plot
 from gcnet.report.terminal import plain_table
-from gcnet.report.texts import cell, gain, milliseconds, percent, ratio, scaled, to_csv
+from gcnet.report.texts import cell, milliseconds, percent, ratio, scaled, to_csv
 from gcnet.tasks.table import spec
 from gcnet.version import hardware, versions
 
@@ -43,14 +43,13 @@ def comparison_section(comparison: Comparison, title: str, figures: list[Figure]
     runs = run_table(comparison)
     columns = list(dict.fromkeys(name for run in runs for name in run if name != "folder"))
     cells = [[cell(run.get(name)) for name in columns] for run in runs]
-    details = Table([name.replace("_", " ") for name in columns], cells)
     return Section(
         title=title,
         sentences=sentences,
         table=comparison_table(comparison),
         notes=[_reading(comparison)],
         figures=figures,
-        details=details,
+        details=Table([name.replace("_", " ") for name in columns], cells),
         details_title=f"All {len(runs)} runs",
     )
 
@@ -155,11 +154,11 @@ def _row(row: Row, index: int) -> list[str]:
     return [
         row.label,
         percent(row.accuracy) if row.accuracy else "no run finished",
-        gain(row.difference) if row.difference else "",
+        percent(row.difference, sign="+") if row.difference else "",
         f"{row.cost.parameters:,} in all" if index == 0 else f"{row.added_parameters:+,}",
         f"{scaled(row.cost.macs)} in all" if index == 0 else f"+{scaled(row.added_macs)}",
-        f"{milliseconds(row.cost.training)}" if index == 0 else ratio(row.cost.training),
-        f"{milliseconds(row.cost.inference)}" if index == 0 else ratio(row.cost.inference),
+        milliseconds(row.cost.training) if index == 0 else ratio(row.cost.training),
+        milliseconds(row.cost.inference) if index == 0 else ratio(row.cost.inference),
     ]
 
 
@@ -173,8 +172,9 @@ def say_comparison(comparison: Comparison, title: str | None = None) -> None:
     if comparison.published:
         console.print()
         console.print(_shown(paper_table(comparison), "beside the paper"))
-        console.print(paper_lead(comparison))
-        console.print(paper_sources(comparison), style="dim")
+        beside = paper_section(comparison)
+        console.print(beside.lead)
+        console.print(*beside.notes, style="dim")
 
 
 def _shown(content: Table, title: str | None) -> rich.table.Table:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from gcnet.analysis.results import Findings
+from gcnet.analysis.measure import Findings
 from gcnet.analysis.verdict import DEPENDENT, INDEPENDENT, THRESHOLDS, UNDECIDED, Verdict
 from gcnet.report.maps import page_data, short_names
 from gcnet.report.page import render

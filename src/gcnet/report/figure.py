@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gcnet.analysis.grids import Grid
-from gcnet.analysis.results import Findings
+from gcnet.analysis.measure import Findings
 from gcnet.errors import GcnetError, some
 from gcnet.files.atomic import write_atomically
 from gcnet.report.distances import name_of

@@ -21,9 +21,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gcnet.analysis.grids import SIDE, Grid, KeptImage, centres
-from gcnet.analysis.results import Findings
+from gcnet.analysis.grids import SIDE, Grid, KeptImage, centres, numbers
+from gcnet.analysis.measure import Findings
 from gcnet.analysis.verdict import measure
+from gcnet.report.page import data_url
 
 # The page stays below 15 MB. 12 images x 13 blocks with 16x16 queries and keys and one head fit as they are; where
 # many heads do not, the queries are thinned out, alike in all blocks.
@@ -58,7 +59,7 @@ def _image(analysis: Findings, image: KeptImage, name: str) -> dict[str, Any]:
         "label": image.label,
         "width": image.picture.shape[2],
         "height": image.picture.shape[1],
-        "picture": _data_url(image.picture),
+        "picture": _picture(image.picture),
         "dependence": [_dependence(image.figures.get(row["block"], {}), row["form"]) for row in analysis.table],
     }
 
@@ -95,7 +96,7 @@ def pack(grid: Grid, side: int) -> dict[str, Any] | None:
     """A grid for the page with at most side x side of its queries; None if its maps are not finite."""
     sides = [min(n, side) for n in grid.queries]
     rows, columns = (centres(n, g) for n, g in zip(grid.queries, sides, strict=True))
-    chosen = (rows[:, None] * grid.queries[1] + columns).flatten()
+    chosen = numbers((rows, columns), grid.queries[1])
     maps_Hpq = grid.maps()[:, chosen]
     if not bool(maps_Hpq.isfinite().all()):
         return None
@@ -143,8 +144,8 @@ def _deflated(*tensors: Tensor) -> str:
     return base64.b64encode(zlib.compress(parts)).decode("ascii")
 
 
-def _data_url(picture: Tensor) -> str:
+def _picture(picture: Tensor) -> str:
     image, buffer = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()), io.BytesIO()
     kind = "png" if image.width * image.height <= _LOSSLESS else "jpeg"
     image.save(buffer, format=kind, **({"optimize": True} if kind == "png" else {"quality": 88}))
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return data_url(buffer.getvalue(), kind)

@@ -75,12 +75,7 @@ def write_page(
 ) -> None:
     """Write the page; every text is escaped, whatever names of files and classes hold.
 
-    Args:
-        path: the HTML file.
-        title: its heading.
-        lead: the sentence under it.
-        sections: in order.
-        facts: pairs of name and value for the end of the page: hardware, versions, settings.
+    `facts` are pairs of name and value for the end of the page: hardware, versions, settings.
     """
     now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     write_text(path, render("sections.html", title=title, lead=lead, sections=sections, facts=facts, date=now))
@@ -97,12 +92,13 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["data_url"] = _data_url
+    environment.filters["data_url"] = data_url
     return environment.get_template(template).render(**values)
 
 
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def data_url(content: bytes, kind: str = "png") -> str:
+    """A picture as an address that holds all of it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def require_report(names: Sequence[str] = ("matplotlib", "jinja2")) -> None:

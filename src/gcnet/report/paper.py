@@ -5,36 +5,24 @@ from __future__ import annotations
 from gcnet.analysis.comparison import PLAIN, Comparison, Row
 from gcnet.analysis.published import SOURCES, Published, Source
 from gcnet.report.page import Section, Table
-from gcnet.report.texts import gain, scaled
+from gcnet.report.texts import percent, scaled
 
 DASH = "–"
 OURS, THEIRS = "yours", "paper: Mask R-CNN R50 on COCO"
 
 
 def paper_section(comparison: Comparison) -> Section:
-    """The table with how to read it, for the page."""
-    return Section(
-        title="Beside the paper",
-        lead=paper_lead(comparison),
-        table=paper_table(comparison),
-        notes=[paper_sources(comparison)],
-    )
-
-
-def paper_lead(comparison: Comparison) -> str:
-    """Whose figures these are, and that they are of other data."""
-    return (
-        f"What GCNet's paper (arXiv 1904.11492) has for the axis {comparison.axis}: AP in percent of Mask R-CNN with "
-        "ResNet-50 and FPN on COCO, 1x schedule, with what the blocks add to that detector at 1280x800. Another model "
-        "on other data: what can be compared is which row gains and what it costs, not the figures themselves."
-    )
-
-
-def paper_sources(comparison: Comparison) -> str:
-    """What the letters at the figures mean."""
+    """The table with whose figures these are, that they are of other data, and what the letters at them mean."""
     used = {source for published in comparison.published.values() for source in published.sources}
     marks = "; ".join(f"({mark}) {text}" for mark, text in SOURCES.items() if mark in used)
-    return f"Sources of the paper's figures: {marks}. {DASH} no figure known."
+    return Section(
+        title="Beside the paper",
+        lead=f"What GCNet's paper (arXiv 1904.11492) has for the axis {comparison.axis}: AP in percent of Mask R-CNN "
+        "with ResNet-50 and FPN on COCO, 1x schedule, with what the blocks add to that detector at 1280x800. Another "
+        "model on other data: what can be compared is which row gains and what it costs, not the figures themselves.",
+        table=paper_table(comparison),
+        notes=[f"Sources of the paper's figures: {marks}. {DASH} no figure known."],
+    )
 
 
 def paper_table(comparison: Comparison) -> Table:
@@ -65,7 +53,7 @@ def paper_table(comparison: Comparison) -> Table:
 
 
 def _accuracies(row: Row, published: Published, first: Published | None) -> list[str]:
-    ours = gain(row.difference) if row.difference else ""
+    ours = percent(row.difference, sign="+") if row.difference else ""
     theirs = _marked(_pair(published.box_ap, published.mask_ap), published.ap_source)
     if first is None or published is first:
         return [ours, theirs, ""]

@@ -47,21 +47,10 @@ def accuracy_plot(
         mean = means[label]
         colour = theme.soft if row == 0 else theme.first
         if mean.half_width is not None:
-            axes.plot(
-                [100 * (mean.value - mean.half_width), 100 * (mean.value + mean.half_width)],
-                [row, row],
-                color=colour,
-                linewidth=3,
-                alpha=0.45,
-                solid_capstyle="round",
-            )
-        axes.plot(
-            [100 * value for value in accuracies[label]],
-            [row] * len(accuracies[label]),
-            "o",
-            color=colour,
-            markersize=4,
-        )
+            ends = [100 * (mean.value - mean.half_width), 100 * (mean.value + mean.half_width)]
+            axes.plot(ends, [row, row], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round")
+        seeds = [100 * value for value in accuracies[label]]
+        axes.plot(seeds, [row] * len(seeds), "o", color=colour, markersize=4)
         axes.plot(100 * mean.value, row, "D", color=colour, markersize=7)
     left, right = axes.get_xlim()
     axes.set_xlim(max(left, -5), min(right, 105))

@@ -11,17 +11,26 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from gcnet.analysis.cost import costs_of, random_images
-from gcnet.analysis.intervals import Median
-from gcnet.analysis.results import Costs
+from gcnet.analysis.cost import (
+    BlockCost,
+    Part,
+    block_cost,
+    bypassed,
+    count_parameters,
+    observed,
+    parts_of,
+    random_images,
+)
 from gcnet.errors import GcnetError
 from gcnet.report.terminal import as_text, plain_table
+from gcnet.rewrites import inserted
 from gcnet.surgery.eager import check_model
+from gcnet.surgery.timing import Median, Timing, time_side_by_side
 from gcnet.tasks.table import spec_of
 
 
 @dataclass(frozen=True)
-class Profile(Costs):
+class Profile:
     """What one forward pass of a model costs, in evaluation mode; see `gcnet.profile`.
 
     Attributes:
@@ -40,7 +49,30 @@ class Profile(Costs):
         ratio: Latency with blocks over without, taken inside rounds; 1.02 is a tax of 2 %. None as for `latency`.
     """
 
+    model: str
+    input_size: tuple[int, ...]
+    boxes: int | None
+    device: str
+    dtype: str
+    params: int
+    macs: int
+    peak_memory: int
+    latency: Median | None
+    stages: tuple[Part, ...]
+    blocks: tuple[BlockCost, ...]
     without: Profile | None
+    ratio: Median | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as numbers, texts, lists and dictionaries, for JSON."""
+        values: dict[str, Any] = dict(vars(self))
+        values["input_size"] = list(self.input_size)
+        for name in ("latency", "ratio"):
+            values[name] = None if values[name] is None else values[name]._asdict()
+        for name in ("stages", "blocks"):
+            values[name] = [vars(row) for row in values[name]]
+        values["without"] = None if self.without is None else self.without.to_dict()
+        return values
 
     def __rich__(self) -> Group:
         return _tables(self)
@@ -89,22 +121,37 @@ def profile(model: nn.Module, input_size: Sequence[int], *, rounds: int = 20, bu
         raise GcnetError(f"rounds={rounds!r} must be at least 0 (0: no timing)")
     images = random_images(model, input_size)
     counted = spec_of(model).cost(model, images)
-    costs = costs_of(
-        counted.module,
-        images,
-        named=type(model).__name__,
-        boxes=counted.boxes,
-        behind=counted.part_of,
-        rounds=rounds,
-        budget=budget,
-    )
-    figures: dict[str, Any] = dict(vars(costs))
-    if costs.without is not None:
-        figures["without"] = Profile(**vars(costs.without))
-    return Profile(**figures)
+    names = list(inserted(counted.module))
+    models = {"with": counted.module}
+    if names:
+        models = {"without": bypassed(counted.module, names)} | models
+    seen = {name: observed(variant, images) for name, variant in models.items()}
+    timings: dict[str, Timing] = {}
+    if rounds and images.device.type != "meta":
+        timings = time_side_by_side(models, images, rounds=rounds, budget=budget)
+
+    def figures(name: str, without: Profile | None = None) -> Profile:
+        variant = models[name]
+        return Profile(
+            model=type(model).__name__,
+            input_size=tuple(images.shape),
+            boxes=counted.boxes,
+            device=str(images.device),
+            dtype=str(images.dtype).removeprefix("torch."),
+            params=count_parameters(variant),
+            macs=seen[name].macs,
+            peak_memory=seen[name].peak_bytes,
+            latency=timings[name].seconds if timings else None,
+            stages=parts_of(variant, seen[name], images, counted.part_of),
+            blocks=tuple(block_cost(variant, block, seen[name]) for block in names) if without else (),
+            without=without,
+            ratio=timings[name].ratio if timings and without else None,
+        )
+
+    return figures("with", figures("without") if names else None)
 
 
-def _tables(profile: Costs) -> Group:
+def _tables(profile: Profile) -> Group:
     """The totals, the parts of the model, the inserted blocks."""
     size = "x".join(str(n) for n in profile.input_size)
     boxes = "" if profile.boxes is None else f"{profile.boxes} boxes per image, "
@@ -112,17 +159,14 @@ def _tables(profile: Costs) -> Group:
     parts: list[Text | Table] = [title, _totals(profile)]
     if profile.latency is not None:
         parts.append(Text(f"latency: median of {profile.latency.count} rounds and its 95 % interval"))
-    without = {} if profile.without is None else {part.name: part for part in profile.without.stages}
-    extra = ["of it blocks", ""] if without else []
+    plain = {} if profile.without is None else {part.name: part for part in profile.without.stages}
+    extra = ["of it blocks", ""] if plain else []
     rows = []
     for part in profile.stages:
         row = [part.name, _millions(part.params), _millions(part.macs), f"{part.share:.1%}"]
-        if without:
-            plain = without.get(part.name)
-            row += [
-                _millions(part.params - (plain.params if plain else 0)),
-                _millions(part.macs - (plain.macs if plain else 0)),
-            ]
+        if plain:
+            own = plain.get(part.name, Part(part.name, 0, 0, 0.0))
+            row += [_millions(part.params - own.params), _millions(part.macs - own.macs)]
         rows.append(row)
     parts += [Text(), plain_table(["part", "params, M", "MACs, M", "share", *extra], rows)]
     if profile.blocks:
@@ -131,7 +175,7 @@ def _tables(profile: Costs) -> Group:
     return Group(*parts)
 
 
-def _totals(profile: Costs) -> Table:
+def _totals(profile: Profile) -> Table:
     columns = ["", "params, M", "MACs, M", "peak memory, MB", "latency, ms"]
     if profile.without is None:
         return plain_table(columns, [["model", *_figures(profile)]])
@@ -145,9 +189,9 @@ def _totals(profile: Costs) -> Table:
     return plain_table(columns, rows)
 
 
-def _figures(profile: Costs) -> list[str]:
+def _figures(profile: Profile) -> list[str]:
     latency = profile.latency
-    time = "-" if latency is None else _interval(latency, 1e3, ".1f")
+    time = "-" if latency is None else "{:.1f} ({:.1f} to {:.1f})".format(*(1e3 * bound for bound in latency[:3]))
     return [_millions(profile.params), _millions(profile.macs), f"{profile.peak_memory / 2**20:.1f}", time]
 
 
@@ -156,11 +200,6 @@ def _tax(ratio: Median | None) -> str:
         return "-"
     value, low, high = (bound - 1 for bound in ratio[:3])
     return f"{value:+.1%} ({low:+.1%} to {high:+.1%})"
-
-
-def _interval(value: Median, factor: float, form: str) -> str:
-    median, low, high = (format(bound * factor, form) for bound in value[:3])
-    return f"{median} ({low} to {high})"
 
 
 def _millions(count: int) -> str:

@@ -1,15 +1,19 @@
-"""What rich shows on a terminal, and the same as text."""
+"""What rich shows on a terminal, the same as text, and the same in a file."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
+
+from gcnet.files.atomic import write_text
 
 T = TypeVar("T")
 
@@ -22,16 +26,24 @@ def as_text(figures: Any, width: int) -> str:
     return capture.get()
 
 
+def show(figures: Any, file: Path | None, *, width: int) -> None:
+    """Print what has `__rich__`, at least so wide where no terminal says how wide; its `to_dict` goes into the file."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, width)
+    console.print(figures)
+    if file is not None:
+        write_text(file, json.dumps(figures.to_dict(), indent=2) + "\n")
+        console.print(f"written: {file}", markup=False, soft_wrap=True)
+
+
 def plain_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,), wrap: bool = False
 ) -> Table:
     """A table without lines; cells are text whatever they hold, since a module's name is no markup.
 
-    Args:
-        columns: the headings.
-        rows: the cells.
-        left: numbers of the columns that stand at the left; the others stand at the right.
-        wrap: whether all columns but the first may be broken where the terminal is narrow.
+    The columns numbered in `left` stand at the left, the others at the right; `wrap` tells whether all columns but the
+    first may be broken where the terminal is narrow.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):

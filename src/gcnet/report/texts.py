@@ -7,21 +7,14 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gcnet.analysis.comparison import points
 from gcnet.analysis.intervals import Mean
 from gcnet.surgery.timing import Timing
 
 
-def percent(mean: Mean) -> str:
-    """A share in percent, with its interval."""
+def percent(mean: Mean, *, sign: str = "") -> str:
+    """A share in percent, or with the sign "+" a difference in points, with its interval."""
     spread = "" if mean.half_width is None else f" ± {100 * mean.half_width:.1f}"
-    return f"{100 * mean.value:.1f}{spread}"
-
-
-def gain(mean: Mean) -> str:
-    """A difference in points, with its interval."""
-    spread = "" if mean.half_width is None else f" ± {100 * mean.half_width:.1f}"
-    return f"{points(mean.value)}{spread}"
+    return f"{100 * mean.value:{sign}.1f}{spread}"
 
 
 def scaled(count: int) -> str:

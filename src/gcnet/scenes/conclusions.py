@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from gcnet.analysis.comparison import Comparison, Row
-from gcnet.analysis.intervals import Mean, mean_interval
+from gcnet.analysis.comparison import Comparison, Row, paired
+from gcnet.analysis.intervals import Mean
 
 GLOBAL = ("se", "snl", "gc")  # one context for all positions
-CLEAR = (
-    0.05  # a difference in balanced accuracy that one calls clear; with several seeds its interval must exclude zero
-)
+CLEAR = 0.05  # a clear difference in balanced accuracy; with several seeds its interval must exclude zero as well
 EQUAL = 0.03  # and one up to which two blocks count as equal here
 
 
@@ -45,21 +43,13 @@ def meaning(cue: Comparison, mirror: Comparison) -> str:
 def shared_context_suffices(cue: Comparison) -> bool:
     """Every global block clearly beats no block, and NL is not ahead of the best of them."""
     rows = [cue.row(name) for name in GLOBAL]
-    best, ahead = _best(rows), None
-    if best is not None:
-        ahead = paired(cue.row("nl"), best)
+    ahead = _ahead(cue.row("nl"), _best(rows))
     return all(_clear(row.difference) for row in rows) and ahead is not None and ahead.value <= EQUAL
 
 
 def own_context_needed(mirror: Comparison) -> bool:
     """NL clearly beats every global block."""
-    return all(_clear(paired(mirror.row("nl"), mirror.row(name))) for name in GLOBAL)
-
-
-def paired(row: Row, other: Row) -> Mean | None:
-    """Mean difference of two rows over the seeds that both have."""
-    pairs = [row.accuracies[seed] - other.accuracies[seed] for seed in row.accuracies if seed in other.accuracies]
-    return mean_interval(pairs) if pairs else None
+    return all(_clear(_ahead(mirror.row("nl"), mirror.row(name))) for name in GLOBAL)
 
 
 def _of_cue(cue: Comparison) -> str:
@@ -73,7 +63,7 @@ def _of_cue(cue: Comparison) -> str:
     text = f"With one context for all cells: {scores}; without a block: {_percent(none)}."
     if unhelped:
         text += f" Not clearly better than no block: {', '.join(row.label.upper() for row in unhelped)}."
-    ahead = paired(nl, best)
+    ahead = _ahead(nl, best)
     if ahead is None:
         return text
     if ahead.value > EQUAL:
@@ -110,6 +100,10 @@ def _clear(difference: Mean | None) -> bool:
     if difference is None or difference.value < CLEAR:
         return False
     return difference.half_width is None or difference.value > difference.half_width
+
+
+def _ahead(row: Row, other: Row | None) -> Mean | None:
+    return None if other is None else paired(row.accuracies, other.accuracies)
 
 
 def _best(rows: list[Row]) -> Row | None:

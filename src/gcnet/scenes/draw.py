@@ -34,7 +34,7 @@ NUM_ITEMS = 6
 NUM_TWICE = 10  # classes of `twice`: of six, sixteen cells could not hold eight that occur once
 GRID = 4
 CELL = 12
-IGNORED = -1
+IGNORED = -1  # the label of the cue's own cell
 
 
 @dataclass(frozen=True, eq=False)

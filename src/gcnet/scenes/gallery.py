@@ -24,15 +24,16 @@ def scene_gallery(comparison: Comparison, *, count: int) -> Gallery:
     """The first `count` test scenes, whichever they are, with the marks of every variant's first finished seed."""
     dataset = open_scenes(comparison.settings.data.path, ("test",)).datasets["test"]
     images, labels, *_ = (torch.stack(parts) for parts in zip(*(dataset[i] for i in range(count)), strict=True))
-    marks = {}
-    for row in comparison.rows:
-        result = next((result for result in comparison.results if result.label == row.label), None)
-        if result is not None:
-            marks[row.label] = _marks(result.folder / "model.safetensors", images)
-    rows = []
-    for index in range(count):
-        own = {label: mark[index] for label, mark in marks.items()}
-        rows.append(_panels(images[index, 0].numpy(), labels[index].numpy(), own))
+    first = {result.label: result for result in reversed(comparison.results)}
+    marks = {
+        row.label: _marks(first[row.label].folder / "model.safetensors", images)
+        for row in comparison.rows
+        if row.label in first
+    }
+    rows = [
+        _panels(images[i, 0].numpy(), labels[i].numpy(), {label: mark[i] for label, mark in marks.items()})
+        for i in range(count)
+    ]
     caption = (
         f"The first {count} test scenes, models of the first seed. White frame: to be marked. Blue: rightly marked. "
         "Orange: wrongly marked; dashed: overlooked."
@@ -53,10 +54,9 @@ def _panels(image: np.ndarray, labels: np.ndarray, marks: Mapping[str, np.ndarra
     panels = [Panel("to be marked", "", asked.png())]
     for label, mark in marks.items():
         drawing = _Drawing(image)
-        for cell in np.argwhere(counted & (mark == 1)):
-            drawing.frame(cell, RIGHT if labels[tuple(cell)] == 1 else WRONG)
-        for cell in np.argwhere(counted & (mark == 0) & (labels == 1)):
-            drawing.frame(cell, WRONG, dashed=True)
+        for cell in np.argwhere(counted & ((mark == 1) | (labels == 1))):
+            equal, overlooked = (mark == labels)[tuple(cell)], mark[tuple(cell)] == 0
+            drawing.frame(cell, RIGHT if equal else WRONG, dashed=overlooked)
         right = int((mark == labels)[counted].sum())
         panels.append(Panel(label, f"{right} of {int(counted.sum())} right", drawing.png()))
     return panels

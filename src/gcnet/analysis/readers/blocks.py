@@ -10,21 +10,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gcnet.analysis.readers.attention import Attention, Call, shared_map
+from gcnet.analysis.readers.attention import Attention, Call, Reader, Seen, shared_map
 from gcnet.analysis.readers.transformers import FOREIGN
 from gcnet.blocks import ContextBlock, DisentangledNonLocal, NonLocal
 from gcnet.blocks.nonlocal_block import positions
 from gcnet.ops.precision import accumulate_dtype, without_autocast
 from gcnet.surgery.foreign import CannotConvertError, convert, is_foreign
-
-# (module, arguments, keyword arguments, output, images in the batch) -> call
-Reader = Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any, int], Call]
 
 
 def readers(model: nn.Module) -> tuple[dict[str, Reader], dict[str, str]]:
@@ -40,7 +36,7 @@ def readers(model: nn.Module) -> tuple[dict[str, Reader], dict[str, str]]:
             except CannotConvertError as reason:
                 skipped[name] = f"{type(module).__name__}: {reason}"
             continue
-        reader = next((OURS[kind] for kind in type(module).__mro__ if kind in OURS), FOREIGN.get(_label(type(module))))
+        reader = _reader_of(type(module))
         if reader is not None:
             found[name] = reader
         elif type(module).__module__ == "gcnet.rewrites.folding.layers":
@@ -50,26 +46,19 @@ def readers(model: nn.Module) -> tuple[dict[str, Reader], dict[str, str]]:
     return found, skipped
 
 
-def _label(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _reader_of(kind: type) -> Reader | None:
+    own = (OURS[base] for base in kind.__mro__ if base in OURS)
+    return next(own, FOREIGN.get(f"{kind.__module__}.{kind.__qualname__}"))
 
 
 def _converted(ours: nn.Module) -> Reader:
     """A foreign block is read through the block of ours that computes the same."""
     reader = OURS[ContextBlock if isinstance(ours, ContextBlock) else NonLocal]
-
-    def read(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, images: int) -> Call:
-        return reader(ours.eval(), args, kwargs, output, images)
-
-    return read
+    return lambda _, seen: reader(ours.eval(), seen)
 
 
-def _map_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    return args[0] if args else kwargs["x"]
-
-
-def read_nonlocal(block: NonLocal, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, images: int) -> Call:
-    x = _map_of(args, kwargs)
+def read_nonlocal(block: NonLocal, seen: Seen) -> Call:
+    x = seen.x
     theta_BPD, phi_BQD, _ = block.embed(x)
     form: Any = "softmax" if block.pairwise in ("gaussian", "embedded_gaussian") else block.pairwise
     if block.concat_weight is not None:
@@ -88,15 +77,12 @@ def read_nonlocal(block: NonLocal, args: tuple[Any, ...], kwargs: Mapping[str, A
         grid=((x.shape[2], x.shape[3]), (keys[0], keys[1])) if x.ndim == 4 else None,
     )
     g = block.g.bias if form == "softmax" else torch.zeros_like(block.g.bias)  # those maps sum to one
-    return Call(
-        positions(x)[:, None], positions(block.context(x))[:, None], _constant(block, g.to(block.g.weight)), attention
-    )
+    constant = _constant(block, g.to(block.g.weight))
+    return Call(positions(x)[:, None], positions(block.context(x))[:, None], constant, attention)
 
 
-def read_dnl(
-    block: DisentangledNonLocal, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, images: int
-) -> Call:
-    x = _map_of(args, kwargs)
+def read_dnl(block: DisentangledNonLocal, seen: Seen) -> Call:
+    x = seen.x
     x_BPC = positions(x)
     query_BPK, key_BPK = (t - t.mean(dim=1, keepdim=True) for t in (block.query(x_BPC), block.key(x_BPC)))
     unary_BP = block.mask(x_BPC)[..., 0].to(accumulate_dtype(x)).softmax(dim=1)
@@ -118,17 +104,14 @@ def _constant(block: Any, v_V: Tensor) -> Tensor:
     return y_C if block.norm is None else block.norm(y_C[None])[0]
 
 
-def read_context(
-    block: ContextBlock, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, images: int
-) -> Call:
-    x = _map_of(args, kwargs)
+def read_context(block: ContextBlock, seen: Seen) -> Call:
+    x = seen.x
     x_BPC = positions(x)
     logits_BP = x_BPC[..., 0] * 0 if block.key is None else block.key(x_BPC)[..., 0]
     branch: Any = block.scale if block.add is None else block.add
     t_BC = branch(block.context(x))
-    return Call(
-        x_BPC[:, None], t_BC[:, None, None], torch.zeros_like(t_BC[0]), shared_map(logits_BP, tuple(x.shape[2:]))
-    )
+    attention = shared_map(logits_BP, tuple(x.shape[2:]))
+    return Call(x_BPC[:, None], t_BC[:, None, None], torch.zeros_like(t_BC[0]), attention)
 
 
 OURS: dict[type, Reader] = {

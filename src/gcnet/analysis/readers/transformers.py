@@ -7,24 +7,23 @@ In windowed attention pairs are taken inside a window only, and a window's paddi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gcnet.analysis.readers.attention import Attention, Call
+from gcnet.analysis.readers.attention import Attention, Call, Reader, Seen
 
 
-def read_multihead(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, images: int) -> Call:
+def read_multihead(module: Any, seen: Seen) -> Call:
     """torch.nn.MultiheadAttention."""
     names = ("query", "key", "value", "key_padding_mask", "need_weights", "attn_mask")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    given = {**dict(zip(names, seen.args, strict=False)), **seen.kwargs}
     query, key = (_batched(given[name], module.batch_first) for name in ("query", "key"))
     if module.bias_k is not None or module.add_zero_attn:
         raise NotReadableError("bias_k and add_zero_attn add keys that are no positions")
-    E, H = module.embed_dim, module.num_heads
+    E, H, images = module.embed_dim, module.num_heads, seen.images
     if module.in_proj_weight is not None:
         w_q, w_k, _ = module.in_proj_weight.chunk(3)
     else:
@@ -40,18 +39,16 @@ def read_multihead(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     if padding is not None:
         padding = padding.unflatten(0, (images, -1))[:, :, None, None]
         mask = padding if mask is None else mask + padding
-    y = _batched(output[0], module.batch_first)
+    y = _batched(seen.output[0], module.batch_first)
     v = query.new_zeros(E) if b_v is None else b_v
     attention = Attention(q_BWHPD, k_BWHQD, scale=1 / math.sqrt(E // H), mask=mask)
     return Call(_windows(query, images), _windows(y, images), module.out_proj(v.to(w_q)), attention)
 
 
-def read_timm_attention(
-    module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, images: int
-) -> Call:
+def read_timm_attention(module: Any, seen: Seen) -> Call:
     """timm.layers.Attention, that of its vision transformers."""
-    x = args[0]
-    given = dict(zip(("attn_mask", "is_causal"), args[1:], strict=False)) | dict(kwargs)
+    x, images = seen.x, seen.images
+    given = dict(zip(("attn_mask", "is_causal"), seen.args[1:], strict=False)) | dict(seen.kwargs)
     if given.get("is_causal"):
         raise NotReadableError("it is causal")
     q, k, v_E = _split(module.qkv, x, module.num_heads)
@@ -62,13 +59,13 @@ def read_timm_attention(
     plain = getattr(module, "gate", None) is None and isinstance(getattr(module, "norm", None), nn.Identity | None)
     constant = module.proj(v_E) if plain else None
     attention = Attention(q_BWHPD, k_BWHQD, scale=module.scale, mask=mask)
-    return Call(_windows(x, images), _windows(output, images), constant, attention)
+    return Call(_windows(x, images), _windows(seen.output, images), constant, attention)
 
 
-def read_timm_window(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, images: int) -> Call:
+def read_timm_window(module: Any, seen: Seen) -> Call:
     """timm's WindowAttention, that of its Swin transformers (arXiv 2103.14030); it is called with all windows."""
-    x = args[0]
-    mask = args[1] if len(args) > 1 else kwargs.get("mask")
+    x, images = seen.x, seen.images
+    mask = seen.args[1] if len(seen.args) > 1 else seen.kwargs.get("mask")
     q, k, v_E = _split(module.qkv, x, module.num_heads)
     q_BWHPD, k_BWHQD = (_windows(t, images) for t in (q, k))
     attention = Attention(
@@ -78,14 +75,12 @@ def read_timm_window(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
         bias=module.relative_position_bias_table[module.relative_position_index].movedim(2, 0),
         mask=None if mask is None else mask[:, None],
     )
-    return Call(_windows(x, images), _windows(output, images), module.proj(v_E), attention)
+    return Call(_windows(x, images), _windows(seen.output, images), module.proj(v_E), attention)
 
 
-def read_torchvision_window(
-    module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, images: int
-) -> Call:
+def read_torchvision_window(module: Any, seen: Seen) -> Call:
     """torchvision's ShiftedWindowAttention and its V2 (arXiv 2111.09883), on the whole map (B, H, W, C)."""
-    sizes = [-(-n // w) * w for n, w in zip(args[0].shape[1:3], module.window_size, strict=True)]
+    sizes = [-(-n // w) * w for n, w in zip(seen.x.shape[1:3], module.window_size, strict=True)]
     shift = [0 if w >= n else s for s, w, n in zip(module.shift_size, module.window_size, sizes, strict=True)]
 
     def windows(x: Tensor) -> Tensor:
@@ -94,7 +89,7 @@ def read_torchvision_window(
         x = x.unflatten(2, (-1, module.window_size[1])).unflatten(1, (-1, module.window_size[0]))
         return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)  # (B, W, P, C)
 
-    x_BWPC = windows(args[0])
+    x_BWPC = windows(seen.x)
     bias = module.qkv.bias
     cosine = getattr(module, "logit_scale", None)
     if cosine is not None and bias is not None:
@@ -118,7 +113,7 @@ def read_torchvision_window(
         mask = -100.0 * (region_WP[:, None, :] != region_WP[:, :, None])[:, None]
     v = x_BWPC.new_zeros(x_BWPC.shape[-1]) if bias is None else bias.chunk(3)[2]
     attention = Attention(q_BWHPD, k_BWHQD, scale=scale, bias=module.get_relative_position_bias(), mask=mask)
-    return Call(x_BWPC, windows(output), module.proj(v), attention)
+    return Call(x_BWPC, windows(seen.output), module.proj(v), attention)
 
 
 class NotReadableError(Exception):
@@ -158,7 +153,7 @@ def _added(mask: Tensor | None, *, keep: bool = False) -> Tensor | None:
     return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask if keep else mask, -math.inf)
 
 
-FOREIGN: dict[str, Callable[[Any, tuple[Any, ...], Mapping[str, Any], Any, int], Call]] = {
+FOREIGN: dict[str, Reader] = {
     "torch.nn.modules.activation.MultiheadAttention": read_multihead,
     "timm.layers.attention.Attention": read_timm_attention,
     "timm.models.swin_transformer.WindowAttention": read_timm_window,
