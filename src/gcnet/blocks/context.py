@@ -118,7 +118,7 @@ class ContextBlock(nn.Module):
 
     def as_tensors(self) -> tuple[Tensor | None, Branch | None, Branch | None] | None:
         """Key, scale and add as tensors; None if a layer is not what the constructor made: it has to be called."""
-        layers = self._modules  # an attribute that is a layer takes a call in Python
+        layers: dict[str, Any] = self._modules  # an attribute that is a layer takes a call in Python
         key, found = layers.get("key"), []
         for branch in (layers.get("scale"), layers.get("add")):
             tensors = branch.as_branch() if type(branch) in _TRANSFORMS else None
@@ -196,7 +196,7 @@ class Bottleneck(nn.Module):
             return None
         if activation is not None and (name is None or not as_made(activation, type(activation))):
             return None
-        if name == "gelu" and activation.approximate != "none":
+        if isinstance(activation, nn.GELU) and activation.approximate != "none":
             return None
         return Branch((*first, *gains, *last), 1e-5 if norm is None else norm.eps, name)
 

@@ -28,7 +28,8 @@ class SceneBatch(NamedTuple):
 
 def collate_scenes(items: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> SceneBatch:
     """Gather scenes into a batch."""
-    return SceneBatch(*(torch.stack(column) for column in zip(*items, strict=True)))
+    images, labels, cells, indices = (torch.stack(column) for column in zip(*items, strict=True))
+    return SceneBatch(images, labels, cells, indices)
 
 
 def open_scenes(name: str, splits: Sequence[str] = ("train", "val", "test")) -> Source:

@@ -142,10 +142,9 @@ def _images(entries: list[Any], folders: Sequence[Path], root: Path, problems: P
             path = None
         elif size is None:
             size = size_of(path, problems)
-        usable = path is not None and size is not None
-        found[image_id] = _Image(image_id, path, *size) if usable else _Image(image_id, None, 0, 0)
-        if usable:
-            by_path[path] = found[image_id]
+        found[image_id] = _Image(image_id, None, 0, 0)
+        if path is not None and size is not None:
+            found[image_id] = by_path[path] = _Image(image_id, path, *size)
     return found
 
 
