@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from gcnet import ops
 from gcnet.blocks.options import check_choice, hidden_channels
 from gcnet.errors import GcnetTypeError
+from gcnet.ops.attention_pooling import positions as positions
 from gcnet.ops.checks import check_map
 from gcnet.ops.nonlocal_attention import Pairwise
 
@@ -129,11 +130,6 @@ class NonLocal(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.channels}, pairwise={self.pairwise}, scale={self.scale:g}, subsample={self.subsample}"
-
-
-def positions(x: Tensor) -> Tensor:
-    """(B, C, *spatial) -> (B, P, C), a view where the memory format allows it."""
-    return x.flatten(2).transpose(1, 2) if x.is_contiguous() else x.movedim(1, -1).flatten(1, -2)
 
 
 def as_map(y_BPC: Tensor, x: Tensor) -> Tensor:

@@ -45,7 +45,13 @@ class Layout(NamedTuple):
 
 
 def dense(x: Tensor) -> Tensor:
-    """x itself if it is contiguous or channels-last (in any number of dimensions), else a contiguous copy."""
+    """x itself if it is contiguous or channels-last (in any number of dimensions), else a contiguous copy.
+
+    Raises:
+        ValueError: x has a dtype that the kernels do not take.
+    """
+    if x.dtype not in DTYPES:
+        raise GcnetError(f"x has dtype {x.dtype}; the Triton ops take float32, float16 and bfloat16")
     return x if x.is_contiguous() or x.movedim(1, -1).is_contiguous() else x.contiguous()
 
 
@@ -111,8 +117,3 @@ def launch(kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, **opt
             "TRITON_INTERPRET=1 set before Triton is imported)"
         )
     kernel[grid](x, *arguments, **options)
-
-
-def check_dtype(x: Tensor) -> None:
-    if x.dtype not in DTYPES:
-        raise GcnetError(f"x has dtype {x.dtype}; the Triton ops take float32, float16 and bfloat16")

@@ -7,8 +7,9 @@ from gcnet.errors import GcnetError
 from gcnet.ops.attention_pooling import kernels
 from gcnet.ops.attention_pooling.fused import attention_pool_fused
 from gcnet.ops.attention_pooling.fused import pool_by_logits as pool_by_logits
+from gcnet.ops.attention_pooling.fused import positions as positions
 from gcnet.ops.attention_pooling.reference import attention_pool_reference as attention_pool_reference
-from gcnet.ops.checks import check_map
+from gcnet.ops.checks import check_map, check_shape
 
 
 def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -36,10 +37,7 @@ def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         torch.Size([2, 3])
     """
     check_map(x)
-    if weight.shape != x.shape[1:2]:
-        raise GcnetError(
-            f"weight has shape {tuple(weight.shape)}; expected ({x.shape[1]},), one number per channel of x"
-        )
+    check_shape("weight", weight, (x.shape[1],), ", one number per channel of x")
     if bias is not None and bias.numel() != 1:
         raise GcnetError(f"bias has shape {tuple(bias.shape)}; expected a scalar or shape (1,)")
     if kernels.available(x):

@@ -68,6 +68,11 @@ class AttentionPool(torch.autograd.Function):
         return grad_x, grad_weight
 
 
+def positions(x: Tensor) -> Tensor:
+    """(B, C, *spatial) -> (B, P, C), a view where the memory format allows it."""
+    return x.flatten(2).transpose(1, 2) if x.is_contiguous() else x.movedim(1, -1).flatten(1, -2)
+
+
 def _pool(x: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
     """The context (B, C) and the attention map (B, 1, P)."""
     if x.is_contiguous():
@@ -80,8 +85,7 @@ def _pool(x: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
 
 def _weighted_sum(x: Tensor, alpha_B1P: Tensor) -> Tensor:
     """sum_j alpha_j x_j, (B, C)."""
-    x_BPC = x.flatten(2).transpose(1, 2) if x.is_contiguous() else x.movedim(1, -1).flatten(1, -2)
-    return torch.bmm(alpha_B1P, x_BPC).squeeze(1)
+    return torch.bmm(alpha_B1P, positions(x)).squeeze(1)
 
 
 def _along(x: Tensor, direction_BC: Tensor) -> Tensor:
