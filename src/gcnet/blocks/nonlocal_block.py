@@ -119,10 +119,7 @@ class NonLocal(nn.Module):
         y_BPV = ops.nonlocal_attend(
             theta_BPD, phi_BQD, g_BQV, pairwise=self.pairwise, scale=self.scale, concat_weight=self.concat_weight
         )
-        y_BPC = self.out(y_BPV)
-        if self.norm is not None:
-            y_BPC = self.norm(y_BPC.transpose(1, 2)).transpose(1, 2)
-        return as_map(y_BPC, x)
+        return as_map(self.out(y_BPV), x, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels)
@@ -132,9 +129,10 @@ class NonLocal(nn.Module):
         return f"{self.channels}, pairwise={self.pairwise}, scale={self.scale:g}, subsample={self.subsample}"
 
 
-def as_map(y_BPC: Tensor, x: Tensor) -> Tensor:
-    """(B, P, C) -> (B, C, *spatial) with the spatial sizes of x."""
-    return y_BPC.transpose(1, 2).unflatten(2, x.shape[2:])
+def as_map(y_BPC: Tensor, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+    """(B, P, C) -> (B, C, *spatial) with the spatial sizes of x, through the norm where there is one."""
+    y_BCP = y_BPC.transpose(1, 2)
+    return (y_BCP if norm is None else norm(y_BCP)).unflatten(2, x.shape[2:])
 
 
 def halve(x: Tensor) -> Tensor:

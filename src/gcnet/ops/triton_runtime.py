@@ -102,11 +102,16 @@ def split(images: int, tiles: int, slots: int) -> tuple[int, int]:
     return best
 
 
-def launch(kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, **options: Any) -> None:
+def launch(
+    kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, at: Layout | None = None, **options: Any
+) -> None:
     """Run a Triton program, whose first argument is x, on the device of x. On the CPU only the interpreter takes it.
 
+    With `at` it gets what `triton_tiles` asks for: units, outer, ALIGN and CHANNELS_LAST.
     Fused multiply-adds are asked for: Triton means to change its default.
     """
+    if at is not None:
+        options |= {"units": at.units, "outer": at.outer, "ALIGN": at.align, "CHANNELS_LAST": at.channels_last}
     if x.is_cuda:
         with torch.cuda.device(x.device):
             kernel[grid](x, *arguments, enable_fp_fusion=True, **options)

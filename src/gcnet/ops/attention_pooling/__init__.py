@@ -40,10 +40,8 @@ def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     check_shape("weight", weight, (x.shape[1],), ", one number per channel of x")
     if bias is not None and bias.numel() != 1:
         raise GcnetError(f"bias has shape {tuple(bias.shape)}; expected a scalar or shape (1,)")
-    if kernels.available(x):
-        context_BC = kernels.attention_pool_kernels(x, weight)
-        return context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)
-    return attention_pool_fused(x, weight, bias)
+    serve = kernels.attention_pool_kernels if kernels.available(x) else attention_pool_fused
+    return _reach(bias, serve(x, weight))
 
 
 def attention_pool_and_skip(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -56,4 +54,11 @@ def attention_pool_and_skip(x: Tensor, weight: Tensor, bias: Tensor | None = Non
     if not differentiable or torch.compiler.is_compiling() or not kernels.available(x):
         return x, attention_pool(x, weight, bias)
     x, context_BC = kernels.attention_pool_and_skip(x, weight)
-    return x, context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)
+    return x, _reach(bias, context_BC)
+
+
+def _reach(bias: Tensor | None, context_BC: Tensor) -> Tensor:
+    """The context, with a gradient of exactly zero for the bias, which no path reads: DDP waits for every parameter."""
+    if bias is None or not bias.requires_grad or not torch.is_grad_enabled():
+        return context_BC
+    return context_BC + 0 * bias.to(context_BC.dtype)

@@ -96,7 +96,6 @@ def pool_parts(
     steps, splits = split(B, -(-P // tile.block_p), min(slots(x, tile.per_processor), B * most_splits))
     state = torch.empty(B * splits * (C + 2), dtype=torch.float32, device=x.device)
     sums, top, total = state.split([B * splits * C, B * splits, B * splits])
-    at = layout(x)
     launch(
         programs.pool_split,
         (B, splits),
@@ -105,12 +104,8 @@ def pool_parts(
         sums,
         top,
         total,
-        at.units,
-        at.outer,
-        steps,
-        splits,
-        ALIGN=at.align,
-        CHANNELS_LAST=at.channels_last,
+        at=layout(x),
+        steps=steps,
         ATTEND=weight is not None,
         BLOCK_C=power_of_two(C),
         BLOCK_P=tile.block_p,
@@ -122,11 +117,8 @@ def pool_parts(
 
 def _outputs(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     B, C = x.shape[:2]
-    return (
-        x.new_empty(B, C),
-        x.new_empty(B, C, dtype=torch.float32),
-        x.new_empty(B, dtype=torch.float32),
-    )
+    wide_BC, logsumexp_B = (x.new_empty(shape, dtype=torch.float32) for shape in ((B, C), (B,)))
+    return x.new_empty(B, C), wide_BC, logsumexp_B
 
 
 @attention_pool_op.register_fake
@@ -167,7 +159,6 @@ def attention_pool_gradients(
         return grad_x, torch.zeros_like(weight)
     steps, splits = split(B, -(-P // tile.block_p), slots(x, tile.per_processor))
     parts_SC = torch.empty(B * splits, C, dtype=torch.float32, device=x.device)
-    at = layout(x)
     launch(
         programs.pool_backward,
         (B, splits),
@@ -179,12 +170,8 @@ def attention_pool_gradients(
         None if grad_residual is None else in_layout_of(x, grad_residual),
         grad_x,
         parts_SC,
-        at.units,
-        at.outer,
-        steps,
-        splits,
-        ALIGN=at.align,
-        CHANNELS_LAST=at.channels_last,
+        at=layout(x),
+        steps=steps,
         BLOCK_C=power_of_two(C),
         BLOCK_P=tile.block_p,
         STAGES=tile.stages,
@@ -194,14 +181,7 @@ def attention_pool_gradients(
 
 
 @attention_pool_backward_op.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    logsumexp: Tensor,
-    context: Tensor,
-    grad_context: Tensor,
-    grad_residual: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, weight: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor]:
     return torch.empty_like(dense(x)), torch.empty_like(weight, memory_format=torch.contiguous_format)
 
 

@@ -9,13 +9,33 @@ from torch import Tensor
 
 from gcnet.errors import GcnetError
 from gcnet.ops.attention_pooling import attention_pool
-from gcnet.ops.average_pooling import average_pool
 from gcnet.ops.checks import check_map, check_shape
 from gcnet.ops.context_vectors import cpu, triton
 from gcnet.ops.context_vectors.reference import ACTIVATIONS, transform
 from gcnet.ops.context_vectors.reference import Branch as Branch
 from gcnet.ops.context_vectors.reference import pooled_transform_reference as pooled_transform_reference
 from gcnet.ops.precision import accumulate_dtype, without_autocast
+
+
+def average_pool(x: Tensor) -> Tensor:
+    """Mean over all positions of a feature map, summed in float32 or wider (arXiv 1709.01507, eq. 2).
+
+    Args:
+        x: Feature map with one, two or three spatial dimensions, floating point.
+
+    Shape:
+        x (B, C, *spatial) -> context (B, C), in the dtype of x.
+
+    Raises:
+        ValueError: x has no spatial dimension or no position.
+
+    Example:
+        >>> import torch
+        >>> average_pool(torch.ones(2, 3, 4, 4)).shape
+        torch.Size([2, 3])
+    """
+    check_map(x)
+    return x.flatten(2).mean(2, dtype=accumulate_dtype(x)).to(x.dtype)
 
 
 def _general(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> list[Tensor]:

@@ -84,13 +84,8 @@ def sampled_jensen_shannon(
         return Estimate(zero_N, zero_N.clone())
     first = torch.randint(count, (pairs,), generator=generator)
     second = (first + torch.randint(1, count, (pairs,), generator=generator)) % count
-    values = []
-    start, step = 0, 64
-    while start < pairs:
-        chosen = slice(start, start + step)
-        values.append(_divergence(precise(rows(first[chosen])), precise(rows(second[chosen]))))
-        start += step
-    values_Nn = torch.cat(values, dim=1)
+    chosen = zip(first.split(64), second.split(64), strict=True)
+    values_Nn = torch.cat([_divergence(precise(rows(i)), precise(rows(j))) for i, j in chosen], dim=1)
     distinct = (count - 1) / count  # the share of ordered pairs with i != j; the others are at 0
     return Estimate(distinct * values_Nn.mean(dim=1), distinct * values_Nn.std(dim=1) / math.sqrt(pairs))
 
