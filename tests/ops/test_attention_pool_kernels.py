@@ -8,10 +8,10 @@ from torch import Tensor
 
 from gcnet.blocks import ContextBlock
 from gcnet.ops.attention_pooling import attention_pool_reference, kernels
-from gcnet.ops.triton_runtime import split
+from gcnet.ops.triton_runtime import HAS_TRITON, split
 
 pytestmark = [
-    pytest.mark.skipif(not kernels.HAS_TRITON, reason="Triton is not installed"),
+    pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed"),
     pytest.mark.skipif(
         os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available(), reason="no GPU, no interpreter"
     ),

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from gcnet import ops
-from gcnet.ops.context_vectors import BACKENDS, Branch, pooled_transform_reference, triton
-from gcnet.ops.context_vectors.choice import choose
+from gcnet.ops.context_vectors import BACKENDS, Branch, choose, pooled_transform_reference, triton
 from gcnet.ops.triton_runtime import HAS_TRITON
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
@@ -171,7 +170,8 @@ def test_an_unknown_activation_is_named():
 
 
 def run_kernel(tensors, activation="relu", eps=1e-5) -> Tensor:
-    return triton.pooled_transform_op(*(None if t is None else t.to(DEVICE) for t in tensors), eps, activation).cpu()
+    h, key, *weights = (None if t is None else t.to(DEVICE) for t in tensors)
+    return triton.pooled_transform_op(h, key, weights, eps, activation).cpu()
 
 
 @needs_triton
@@ -201,8 +201,10 @@ def test_kernel_in_half_precision_rounds_once(dtype):
 
 @needs_triton
 def test_kernel_passes_opcheck():
-    tensors = [t if t is None else t.to(DEVICE) for t in inputs((2, 6, 4, 4), ("attention", "two"), torch.float32)]
-    torch.library.opcheck(triton.pooled_transform_op, (*tensors, 1e-5, "relu"))
+    h, key, *weights = (
+        t if t is None else t.to(DEVICE) for t in inputs((2, 6, 4, 4), ("attention", "two"), torch.float32)
+    )
+    torch.library.opcheck(triton.pooled_transform_op, (h, key, weights, 1e-5, "relu"))
 
 
 def test_ordinary_calls_on_the_cpu_never_reach_the_interpreter():

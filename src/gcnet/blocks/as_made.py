@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook  # PyTorch asks this in each call; it has no public name
 
 from gcnet import ops
-from gcnet.ops.attention_pooling import pool_by_logits
+from gcnet.ops.attention_pooling import pool_by_logits, positions
 
 _TENSORS = (nn.Parameter, Tensor)
 
@@ -55,5 +55,5 @@ def pool(key: nn.Module | None, x: Tensor) -> tuple[Tensor, Tensor]:
     tensors = tensors_of(key, nn.Linear)
     if tensors is not None:
         return ops.attention_pool_and_skip(x, tensors[0][0], tensors[1])
-    x_BPC = x.flatten(2).transpose(1, 2) if x.is_contiguous() else x.movedim(1, -1).flatten(1, -2)
+    x_BPC = positions(x)
     return x, pool_by_logits(x_BPC, key(x_BPC))

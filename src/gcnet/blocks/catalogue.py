@@ -45,7 +45,7 @@ class Entry:
 
 
 _PAIRS, _CROSS = "O(P C^2 + P^2 C)", "O(P C^2 + P^1.5 C)"
-_ONCE = (("c4",), "before_last")  # stages and where of the blocks whose cost grows faster than the map
+_C4 = (("c4",), "before_last")  # stages and where of the blocks whose cost grows faster than the map
 _OPEN = {"gate": "identity"}
 
 CATALOGUE: dict[str, Entry] = {
@@ -55,21 +55,16 @@ CATALOGUE: dict[str, Entry] = {
     "context": Entry(
         ContextBlock, "Context framework: any pool, transform, fusion", "1904.11492", "O(P C)", identity=_OPEN
     ),
-    "nl": Entry(NonLocal, "Non-local (NLNet)", "1711.07971", _PAIRS, (1, 2, 3), *_ONCE),
+    "nl": Entry(NonLocal, "Non-local (NLNet)", "1711.07971", _PAIRS, (1, 2, 3), *_C4),
     "cbam": Entry(Cbam, "Convolutional block attention (CBAM)", "1807.06521", "O(P C)", (2,)),
     "ge": Entry(GatherExcite, "Gather-excite (GENet)", "1810.12348", "O(P C)", (2,)),
     "eca": Entry(EfficientChannelAttention, "Efficient channel attention (ECA-Net)", "1910.03151", "O(P C)", (2,)),
-    "bat": Entry(BilinearAttention, "Grouped bilinear attentional transform (BAT)", "CVPR 2020", _CROSS, (2,), *_ONCE),
-    "criss_cross": Entry(CrissCross, "Criss-cross attention, twice (CCNet)", "1811.11721", _CROSS, (2,), *_ONCE),
-    "dual": Entry(DualAttention, "Position and channel attention (DANet)", "1809.02983", _PAIRS, (1, 2, 3), *_ONCE),
-    "dnl": Entry(DisentangledNonLocal, "Disentangled non-local (DNL)", "2006.06668", _PAIRS, (1, 2, 3), *_ONCE),
+    "bat": Entry(BilinearAttention, "Grouped bilinear attentional transform (BAT)", "CVPR 2020", _CROSS, (2,), *_C4),
+    "criss_cross": Entry(CrissCross, "Criss-cross attention, twice (CCNet)", "1811.11721", _CROSS, (2,), *_C4),
+    "dual": Entry(DualAttention, "Position and channel attention (DANet)", "1809.02983", _PAIRS, (1, 2, 3), *_C4),
+    "dnl": Entry(DisentangledNonLocal, "Disentangled non-local (DNL)", "2006.06668", _PAIRS, (1, 2, 3), *_C4),
     "ga": Entry(
-        GeneralizedAttention,
-        "Generalized attention: content and relative positions",
-        "1904.05873",
-        _PAIRS,
-        (2,),
-        *_ONCE,
+        GeneralizedAttention, "Generalized attention: content and relative positions", "1904.05873", _PAIRS, (2,), *_C4
     ),
 }
 

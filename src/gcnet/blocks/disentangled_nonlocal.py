@@ -90,10 +90,7 @@ class DisentangledNonLocal(nn.Module):
             scale=self.scale,
         )
         unary_BK = self.value(pool(self.mask, x)[1])
-        y_BPC = self.out(pairwise_BPK + unary_BK[:, None])
-        if self.norm is not None:
-            y_BPC = self.norm(y_BPC.transpose(1, 2)).transpose(1, 2)
-        return as_map(y_BPC, x)
+        return as_map(self.out(pairwise_BPK + unary_BK[:, None]), x, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels)

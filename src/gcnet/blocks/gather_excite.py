@@ -21,13 +21,11 @@ class GatherExciteGate(nn.Module):
         self.extent = extent
         self.gather: nn.Sequential | None = None
         if learned:
-            self.gather = nn.Sequential()
-            halvings = extent.bit_length() - 1
-            for i in range(halvings):
-                self.gather.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False))
-                self.gather.append(nn.BatchNorm2d(channels))
-                if i < halvings - 1:
-                    self.gather.append(nn.ReLU())
+            layers: list[nn.Module] = []
+            for _ in range(extent.bit_length() - 1):
+                layers.append(nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels, bias=False))
+                layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+            self.gather = nn.Sequential(*layers[:-1])
         self.excite: nn.Sequential | None = None
         if reduction is not None:
             hidden = hidden_channels(channels, reduction)

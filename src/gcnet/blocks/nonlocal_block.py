@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from gcnet import ops
 from gcnet.blocks.options import check_choice, hidden_channels
 from gcnet.errors import GcnetTypeError
+from gcnet.ops.attention_pooling import positions as positions
 from gcnet.ops.checks import check_map
 from gcnet.ops.nonlocal_attention import Pairwise
 
@@ -118,10 +119,7 @@ class NonLocal(nn.Module):
         y_BPV = ops.nonlocal_attend(
             theta_BPD, phi_BQD, g_BQV, pairwise=self.pairwise, scale=self.scale, concat_weight=self.concat_weight
         )
-        y_BPC = self.out(y_BPV)
-        if self.norm is not None:
-            y_BPC = self.norm(y_BPC.transpose(1, 2)).transpose(1, 2)
-        return as_map(y_BPC, x)
+        return as_map(self.out(y_BPV), x, self.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels)
@@ -131,14 +129,10 @@ class NonLocal(nn.Module):
         return f"{self.channels}, pairwise={self.pairwise}, scale={self.scale:g}, subsample={self.subsample}"
 
 
-def positions(x: Tensor) -> Tensor:
-    """(B, C, *spatial) -> (B, P, C), a view where the memory format allows it."""
-    return x.flatten(2).transpose(1, 2) if x.is_contiguous() else x.movedim(1, -1).flatten(1, -2)
-
-
-def as_map(y_BPC: Tensor, x: Tensor) -> Tensor:
-    """(B, P, C) -> (B, C, *spatial) with the spatial sizes of x."""
-    return y_BPC.transpose(1, 2).unflatten(2, x.shape[2:])
+def as_map(y_BPC: Tensor, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+    """(B, P, C) -> (B, C, *spatial) with the spatial sizes of x, through the norm where there is one."""
+    y_BCP = y_BPC.transpose(1, 2)
+    return (y_BCP if norm is None else norm(y_BCP)).unflatten(2, x.shape[2:])
 
 
 def halve(x: Tensor) -> Tensor:

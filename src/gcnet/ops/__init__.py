@@ -4,7 +4,7 @@ from gcnet.ops import distances as distances
 from gcnet.ops.attention_pooling import attention_pool as attention_pool
 from gcnet.ops.attention_pooling import attention_pool_and_skip as attention_pool_and_skip
 from gcnet.ops.attention_pooling import attention_pool_reference as attention_pool_reference
-from gcnet.ops.average_pooling import average_pool as average_pool
+from gcnet.ops.context_vectors import average_pool as average_pool
 from gcnet.ops.context_vectors import pooled_transform as pooled_transform
 from gcnet.ops.context_vectors import pooled_transform_reference as pooled_transform_reference
 from gcnet.ops.criss_cross_attention import criss_cross as criss_cross

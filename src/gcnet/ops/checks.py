@@ -24,3 +24,9 @@ def check_map(x: Tensor, channels: int | None = None, dims: tuple[int, ...] = (1
         raise GcnetError(f"{name} has dtype {x.dtype}; expected a floating-point dtype (call .float() on it)")
     if 0 in x.shape[2:]:
         raise GcnetError(f"{name} has shape {tuple(x.shape)}, which holds no position; every spatial size must be >= 1")
+
+
+def check_shape(name: str, tensor: Tensor | None, shape: tuple[int, ...], why: str) -> None:
+    """Raise ValueError unless a tensor that is given has this shape; `why` ends the message."""
+    if tensor is not None and tuple(tensor.shape) != shape:
+        raise GcnetError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}{why}")

@@ -45,7 +45,13 @@ class Layout(NamedTuple):
 
 
 def dense(x: Tensor) -> Tensor:
-    """x itself if it is contiguous or channels-last (in any number of dimensions), else a contiguous copy."""
+    """x itself if it is contiguous or channels-last (in any number of dimensions), else a contiguous copy.
+
+    Raises:
+        ValueError: x has a dtype that the kernels do not take.
+    """
+    if x.dtype not in DTYPES:
+        raise GcnetError(f"x has dtype {x.dtype}; the Triton ops take float32, float16 and bfloat16")
     return x if x.is_contiguous() or x.movedim(1, -1).is_contiguous() else x.contiguous()
 
 
@@ -96,11 +102,16 @@ def split(images: int, tiles: int, slots: int) -> tuple[int, int]:
     return best
 
 
-def launch(kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, **options: Any) -> None:
+def launch(
+    kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, at: Layout | None = None, **options: Any
+) -> None:
     """Run a Triton program, whose first argument is x, on the device of x. On the CPU only the interpreter takes it.
 
+    With `at` it gets what `triton_tiles` asks for: units, outer, ALIGN and CHANNELS_LAST.
     Fused multiply-adds are asked for: Triton means to change its default.
     """
+    if at is not None:
+        options |= {"units": at.units, "outer": at.outer, "ALIGN": at.align, "CHANNELS_LAST": at.channels_last}
     if x.is_cuda:
         with torch.cuda.device(x.device):
             kernel[grid](x, *arguments, enable_fp_fusion=True, **options)
@@ -111,8 +122,3 @@ def launch(kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, **opt
             "TRITON_INTERPRET=1 set before Triton is imported)"
         )
     kernel[grid](x, *arguments, **options)
-
-
-def check_dtype(x: Tensor) -> None:
-    if x.dtype not in DTYPES:
-        raise GcnetError(f"x has dtype {x.dtype}; the Triton ops take float32, float16 and bfloat16")

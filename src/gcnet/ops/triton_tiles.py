@@ -6,7 +6,7 @@ import triton.language as tl
 
 
 @triton.jit
-def tile_offsets(c, p, units, outer, ALIGN: tl.constexpr, CHANNELS_LAST: tl.constexpr):
+def tile_offsets(c, p, units, ALIGN: tl.constexpr, CHANNELS_LAST: tl.constexpr):
     """Offsets of a (channels, positions) tile inside one image. `units * ALIGN` tells the compiler the alignment."""
     if CHANNELS_LAST:
         offsets = c[:, None] + p[None, :] * (units * ALIGN)

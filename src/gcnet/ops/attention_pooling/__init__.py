@@ -7,8 +7,9 @@ from gcnet.errors import GcnetError
 from gcnet.ops.attention_pooling import kernels
 from gcnet.ops.attention_pooling.fused import attention_pool_fused
 from gcnet.ops.attention_pooling.fused import pool_by_logits as pool_by_logits
+from gcnet.ops.attention_pooling.fused import positions as positions
 from gcnet.ops.attention_pooling.reference import attention_pool_reference as attention_pool_reference
-from gcnet.ops.checks import check_map
+from gcnet.ops.checks import check_map, check_shape
 
 
 def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -36,16 +37,11 @@ def attention_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
         torch.Size([2, 3])
     """
     check_map(x)
-    if weight.shape != x.shape[1:2]:
-        raise GcnetError(
-            f"weight has shape {tuple(weight.shape)}; expected ({x.shape[1]},), one number per channel of x"
-        )
+    check_shape("weight", weight, (x.shape[1],), ", one number per channel of x")
     if bias is not None and bias.numel() != 1:
         raise GcnetError(f"bias has shape {tuple(bias.shape)}; expected a scalar or shape (1,)")
-    if kernels.available(x):
-        context_BC = kernels.attention_pool_kernels(x, weight)
-        return context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)
-    return attention_pool_fused(x, weight, bias)
+    serve = kernels.attention_pool_kernels if kernels.available(x) else attention_pool_fused
+    return _reach(bias, serve(x, weight))
 
 
 def attention_pool_and_skip(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -58,4 +54,11 @@ def attention_pool_and_skip(x: Tensor, weight: Tensor, bias: Tensor | None = Non
     if not differentiable or torch.compiler.is_compiling() or not kernels.available(x):
         return x, attention_pool(x, weight, bias)
     x, context_BC = kernels.attention_pool_and_skip(x, weight)
-    return x, context_BC if bias is None or not bias.requires_grad else context_BC + 0 * bias.to(x.dtype)
+    return x, _reach(bias, context_BC)
+
+
+def _reach(bias: Tensor | None, context_BC: Tensor) -> Tensor:
+    """The context, with a gradient of exactly zero for the bias, which no path reads: DDP waits for every parameter."""
+    if bias is None or not bias.requires_grad or not torch.is_grad_enabled():
+        return context_BC
+    return context_BC + 0 * bias.to(context_BC.dtype)

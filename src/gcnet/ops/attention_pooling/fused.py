@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from gcnet.ops.precision import accumulate_dtype, without_autocast
 
 
-def attention_pool_fused(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Same values as the reference. The bias cancels in the softmax: it is not read, its gradient is exactly zero."""
+def attention_pool_fused(x: Tensor, weight: Tensor) -> Tensor:
+    """Same values as the reference; there is no bias, which cancels in the softmax."""
     wide = accumulate_dtype(x)
     with without_autocast(x):
         x_wide, weight_C = x.to(wide), weight.to(wide)
@@ -22,8 +22,6 @@ def attention_pool_fused(x: Tensor, weight: Tensor, bias: Tensor | None = None) 
             context_BC, _ = AttentionPool.apply(x_wide, weight_C)  # type: ignore[misc]
         else:
             context_BC, _ = _pool(x_wide, weight_C)
-        if bias is not None and bias.requires_grad and torch.is_grad_enabled():
-            context_BC = context_BC + 0 * bias.to(wide)  # an explicit zero gradient: DDP waits for every parameter
         return context_BC.to(x.dtype)
 
 
@@ -68,6 +66,11 @@ class AttentionPool(torch.autograd.Function):
         return grad_x, grad_weight
 
 
+def positions(x: Tensor) -> Tensor:
+    """(B, C, *spatial) -> (B, P, C), a view where the memory format allows it."""
+    return x.flatten(2).transpose(1, 2) if x.is_contiguous() else x.movedim(1, -1).flatten(1, -2)
+
+
 def _pool(x: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
     """The context (B, C) and the attention map (B, 1, P)."""
     if x.is_contiguous():
@@ -80,8 +83,7 @@ def _pool(x: Tensor, weight_C: Tensor) -> tuple[Tensor, Tensor]:
 
 def _weighted_sum(x: Tensor, alpha_B1P: Tensor) -> Tensor:
     """sum_j alpha_j x_j, (B, C)."""
-    x_BPC = x.flatten(2).transpose(1, 2) if x.is_contiguous() else x.movedim(1, -1).flatten(1, -2)
-    return torch.bmm(alpha_B1P, x_BPC).squeeze(1)
+    return torch.bmm(alpha_B1P, positions(x)).squeeze(1)
 
 
 def _along(x: Tensor, direction_BC: Tensor) -> Tensor:

@@ -10,19 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gcnet.ops.triton_runtime import HAS_TRITON as HAS_TRITON
-from gcnet.ops.triton_runtime import (
-    MAX_SPLITS,
-    check_dtype,
-    dense,
-    in_layout_of,
-    launch,
-    layout,
-    power_of_two,
-    serves,
-    split,
-)
-from gcnet.ops.triton_runtime import slots as running_programs
+from gcnet.ops.triton_runtime import MAX_SPLITS, dense, in_layout_of, launch, layout, power_of_two, serves, slots, split
 
 MAX_CHANNELS = 4096
 
@@ -72,34 +60,42 @@ def attention_pool_op(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 def attention_pool_forward(x: Tensor, weight: Tensor, tile: Tile) -> tuple[Tensor, Tensor, Tensor]:
     """`attention_pool_op` with a given tile."""
-    check_dtype(x)
-    context_BC, wide_BC, logsumexp_B = _outputs(x)
+    from gcnet.ops.attention_pooling import programs
+
+    outputs = _outputs(x)
     if x.shape[0] == 0:
-        return context_BC, wide_BC, logsumexp_B
+        return outputs
     parts = pool_parts(x, weight, tile)
-    combine(parts, context_BC, wide_BC, logsumexp_B)
-    return context_BC, wide_BC, logsumexp_B
+    B, splits, C = parts[0].shape
+    block_c = min(4096 // power_of_two(splits), 256)
+    launch(
+        programs.pool_combine,
+        (B, -(-C // block_c)),
+        *parts,
+        *outputs,
+        C,
+        splits,
+        SPLITS=power_of_two(splits),
+        BLOCK_C=block_c,
+        num_warps=4,
+    )
+    return outputs
 
 
-class Parts(NamedTuple):
-    """The state of the online softmax of every split."""
+def pool_parts(
+    x: Tensor, weight: Tensor | None, tile: Tile, most_splits: int = MAX_SPLITS
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first launch, every split of the positions on its own: the state of its online softmax, see `pool_split`.
 
-    sums_BSC: Tensor
-    top_BS: Tensor
-    total_BS: Tensor
-
-
-def pool_parts(x: Tensor, weight: Tensor | None, tile: Tile, most_splits: int = MAX_SPLITS) -> Parts:
-    """The first launch: every split of the positions on its own. weight None: average pooling."""
+    x (B, C, *spatial) -> sums (B, S, C), top (B, S), total (B, S). weight None: average pooling.
+    """
     from gcnet.ops.attention_pooling import programs
 
     x = dense(x)
     B, C, P = x.shape[0], x.shape[1], x.shape[2:].numel()
-    slots = min(running_programs(x, tile.per_processor), B * most_splits)
-    steps, splits = split(B, -(-P // tile.block_p), slots)
+    steps, splits = split(B, -(-P // tile.block_p), min(slots(x, tile.per_processor), B * most_splits))
     state = torch.empty(B * splits * (C + 2), dtype=torch.float32, device=x.device)
     sums, top, total = state.split([B * splits * C, B * splits, B * splits])
-    at = layout(x)
     launch(
         programs.pool_split,
         (B, splits),
@@ -108,49 +104,21 @@ def pool_parts(x: Tensor, weight: Tensor | None, tile: Tile, most_splits: int = 
         sums,
         top,
         total,
-        at.units,
-        at.outer,
-        steps,
-        splits,
-        ALIGN=at.align,
-        CHANNELS_LAST=at.channels_last,
+        at=layout(x),
+        steps=steps,
         ATTEND=weight is not None,
         BLOCK_C=power_of_two(C),
         BLOCK_P=tile.block_p,
         STAGES=tile.stages,
         num_warps=tile.warps,
     )
-    return Parts(sums.view(B, splits, C), top.view(B, splits), total.view(B, splits))
-
-
-def combine(parts: Parts, context_BC: Tensor, wide_BC: Tensor, logsumexp_B: Tensor) -> None:
-    """The second launch: one softmax from those of the splits."""
-    from gcnet.ops.attention_pooling import programs
-
-    B, splits, C = parts.sums_BSC.shape
-    block_c = min(4096 // power_of_two(splits), 256)
-    launch(
-        programs.pool_combine,
-        (B, -(-C // block_c)),
-        *parts,
-        context_BC,
-        wide_BC,
-        logsumexp_B,
-        C,
-        splits,
-        SPLITS=power_of_two(splits),
-        BLOCK_C=block_c,
-        num_warps=4,
-    )
+    return sums.view(B, splits, C), top.view(B, splits), total.view(B, splits)
 
 
 def _outputs(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     B, C = x.shape[:2]
-    return (
-        x.new_empty(B, C),
-        x.new_empty(B, C, dtype=torch.float32),
-        x.new_empty(B, dtype=torch.float32),
-    )
+    wide_BC, logsumexp_B = (x.new_empty(shape, dtype=torch.float32) for shape in ((B, C), (B,)))
+    return x.new_empty(B, C), wide_BC, logsumexp_B
 
 
 @attention_pool_op.register_fake
@@ -184,15 +152,13 @@ def attention_pool_gradients(
     """`attention_pool_backward_op` with a given tile."""
     from gcnet.ops.attention_pooling import programs
 
-    check_dtype(x)
     x = dense(x)
     grad_x = torch.empty_like(x)
     B, C, P = x.shape[0], x.shape[1], x.shape[2:].numel()
     if B == 0:
         return grad_x, torch.zeros_like(weight)
-    steps, splits = split(B, -(-P // tile.block_p), running_programs(x, tile.per_processor))
+    steps, splits = split(B, -(-P // tile.block_p), slots(x, tile.per_processor))
     parts_SC = torch.empty(B * splits, C, dtype=torch.float32, device=x.device)
-    at = layout(x)
     launch(
         programs.pool_backward,
         (B, splits),
@@ -204,12 +170,8 @@ def attention_pool_gradients(
         None if grad_residual is None else in_layout_of(x, grad_residual),
         grad_x,
         parts_SC,
-        at.units,
-        at.outer,
-        steps,
-        splits,
-        ALIGN=at.align,
-        CHANNELS_LAST=at.channels_last,
+        at=layout(x),
+        steps=steps,
         BLOCK_C=power_of_two(C),
         BLOCK_P=tile.block_p,
         STAGES=tile.stages,
@@ -219,14 +181,7 @@ def attention_pool_gradients(
 
 
 @attention_pool_backward_op.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    logsumexp: Tensor,
-    context: Tensor,
-    grad_context: Tensor,
-    grad_residual: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, weight: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor]:
     return torch.empty_like(dense(x)), torch.empty_like(weight, memory_format=torch.contiguous_format)
 
 

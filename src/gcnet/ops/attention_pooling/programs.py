@@ -17,7 +17,6 @@ def pool_split(
     units,
     outer,
     steps,
-    splits,
     ALIGN: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     ATTEND: tl.constexpr,
@@ -43,7 +42,7 @@ def pool_split(
     for at in tl.range(start, tl.minimum(start + steps * BLOCK_P, P), BLOCK_P, num_stages=STAGES):
         p = at + tl.arange(0, BLOCK_P)
         mask = (c < C)[:, None] & (p < P)[None, :]
-        x = tl.load(x_ptr + tile_offsets(c, p, units, outer, ALIGN, CHANNELS_LAST), mask=mask, other=0.0)
+        x = tl.load(x_ptr + tile_offsets(c, p, units, ALIGN, CHANNELS_LAST), mask=mask, other=0.0)
         x = x.to(tl.float32)
         if ATTEND:
             logit = tl.where(p < P, tl.sum(x * weight[:, None], axis=0), -float("inf"))
@@ -55,7 +54,7 @@ def pool_split(
         total = total * rescale + tl.sum(share, axis=0)
         sums = sums * rescale + tl.sum(x * share[None, :], axis=1)
         top = new_top
-    row = image * splits + part
+    row = image * tl.num_programs(1) + part
     tl.store(sum_ptr + row * C + c, sums, mask=c < C)
     one = tl.arange(0, 1)
     tl.store(top_ptr + row + one, top)
@@ -112,7 +111,6 @@ def pool_backward(
     units,
     outer,
     steps,
-    splits,
     ALIGN: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -137,7 +135,7 @@ def pool_backward(
     for at in tl.range(start, tl.minimum(start + steps * BLOCK_P, P), BLOCK_P, num_stages=STAGES):
         p = at + tl.arange(0, BLOCK_P)
         mask = (c < C)[:, None] & (p < P)[None, :]
-        offsets = tile_offsets(c, p, units, outer, ALIGN, CHANNELS_LAST)
+        offsets = tile_offsets(c, p, units, ALIGN, CHANNELS_LAST)
         x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0).to(tl.float32)
         alpha = tl.where(p < P, tl.exp(tl.sum(x * weight[:, None], axis=0) - logsumexp), 0.0)
         away = (
@@ -149,4 +147,4 @@ def pool_backward(
             grad_x += tl.load(residual_ptr + base + offsets, mask=mask, other=0.0).to(tl.float32)
         tl.store(grad_x_ptr + base + offsets, grad_x.to(grad_x_ptr.dtype.element_ty), mask=mask)
         grad_weight += tl.sum(away * u[None, :], axis=1)  # sum_j u_j is 0
-    tl.store(grad_weight_ptr + (image * splits + part) * C + c, grad_weight, mask=c < C)
+    tl.store(grad_weight_ptr + (image * tl.num_programs(1) + part) * C + c, grad_weight, mask=c < C)

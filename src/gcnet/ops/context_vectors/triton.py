@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gcnet.ops.attention_pooling import kernels as attention
 from gcnet.ops.context_vectors.reference import Branch
-from gcnet.ops.triton_runtime import check_dtype, dense, launch, layout, power_of_two
+from gcnet.ops.triton_runtime import dense, launch, layout, power_of_two
 
 MAX_HIDDEN = 1024  # the hidden vector lives in one program
 MOST_SPLITS = 64  # per image: every program of the second launch reads all of them
@@ -28,39 +28,29 @@ def serves(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> bool:
 
 def vectors(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> list[Tensor]:
     """See `gcnet.ops.context_vectors.context_vectors`."""
-    return [pooled_transform_op(x, key, *weights, eps, activation) for weights, eps, activation in branches]
+    return [pooled_transform_op(x, key, list(weights), eps, activation) for weights, eps, activation in branches]
 
 
 @torch.library.custom_op("gcnet::pooled_transform", mutates_args=())
 def pooled_transform_op(
-    h: Tensor,
-    key: Tensor | None,
-    reduce_weight: Tensor | None,
-    reduce_bias: Tensor | None,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    expand_weight: Tensor,
-    expand_bias: Tensor | None,
-    eps: float,
-    activation: str | None,
+    h: Tensor, key: Tensor | None, weights: list[Tensor | None], eps: float, activation: str | None
 ) -> Tensor:
-    """See `gcnet.ops.pooled_transform`."""
+    """See `gcnet.ops.pooled_transform`; weights in the order of a `Branch`."""
     from gcnet.ops.context_vectors import programs
 
-    check_dtype(h)
-    h = dense(h)
-    B, K, C = h.shape[0], h.shape[1], expand_weight.shape[0]
-    H = 1 if reduce_weight is None else reduce_weight.shape[0]
+    h, (reduce, *_, expand, _) = dense(h), weights
+    assert expand is not None
+    B, K, C = h.shape[0], h.shape[1], expand.shape[0]
+    H = 1 if reduce is None else reduce.shape[0]
     out = h.new_empty(B, C)
     if B == 0:
         return out
     tile = attention.forward_tile(K, h.element_size(), layout(h).channels_last)
     parts = attention.pool_parts(h, key, tile, MOST_SPLITS)
-    splits = power_of_two(parts.sums_BSC.shape[1])
+    splits = parts[0].shape[1]
     block_h = max(power_of_two(H), 16)
     # at batch 1 about 64 programs share the rows of `expand`; the tile (BLOCK_C, BLOCK_H) stays small
     block_c = max(min(power_of_two(-(-C * B // 64)), 64, 8192 // block_h), 8)
-    weights = (reduce_weight, reduce_bias, norm_weight, norm_bias, expand_weight, expand_bias)
     launch(
         programs.combine_transform,
         (B, -(-C // block_c)),
@@ -70,11 +60,11 @@ def pooled_transform_op(
         K,
         H,
         C,
-        parts.sums_BSC.shape[1],
+        splits,
         eps,
         ACTIVATION=activation or "none",
-        SPLITS=splits,
-        BLOCK_K=max(min(16384 // block_h, 16384 // splits, 128), 16),  # few steps: each waits for memory
+        SPLITS=power_of_two(splits),
+        BLOCK_K=max(min(16384 // block_h, 16384 // power_of_two(splits), 128), 16),  # few steps: each waits for memory
         BLOCK_H=block_h,
         BLOCK_C=block_c,
         num_warps=16,
@@ -83,16 +73,7 @@ def pooled_transform_op(
 
 
 @pooled_transform_op.register_fake
-def _(
-    h: Tensor,
-    key: Tensor | None,
-    reduce_weight: Tensor | None,
-    reduce_bias: Tensor | None,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    expand_weight: Tensor,
-    expand_bias: Tensor | None,
-    eps: float,
-    activation: str | None,
-) -> Tensor:
-    return h.new_empty(h.shape[0], expand_weight.shape[0])
+def _(h: Tensor, key: Tensor | None, weights: list[Tensor | None], eps: float, activation: str | None) -> Tensor:
+    expand = weights[4]
+    assert expand is not None
+    return h.new_empty(h.shape[0], expand.shape[0])

@@ -1,11 +1,16 @@
-"""Criss-cross attention: every position looks at its own row and column, the pairwise step of CCNet."""
+"""Criss-cross attention: every position looks at its own row and column, the pairwise step of CCNet.
 
+One product along the columns and one along the rows; the largest tensor holds H + W numbers for every position.
+I, J: the keys' H and W.
+"""
+
+import torch
 from torch import Tensor
 
 from gcnet.errors import GcnetError
-from gcnet.ops.checks import check_map
-from gcnet.ops.criss_cross_attention.fused import criss_cross_fused
+from gcnet.ops.checks import check_map, check_shape
 from gcnet.ops.criss_cross_attention.reference import criss_cross_reference as criss_cross_reference
+from gcnet.ops.precision import accumulate_dtype, without_autocast
 
 
 def criss_cross(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -34,10 +39,20 @@ def criss_cross(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         torch.Size([2, 6, 5, 7])
     """
     check_map(query, dims=(2,), name="query")
-    if key.shape != query.shape:
-        raise GcnetError(f"key has shape {tuple(key.shape)}; expected {tuple(query.shape)}, the shape of query")
+    check_shape("key", key, tuple(query.shape), ", the shape of query")
     check_map(value, dims=(2,), name="value")
-    if value.shape[0] != query.shape[0] or value.shape[2:] != query.shape[2:]:
-        B, _, H, W = query.shape
+    B, _, H, W = query.shape
+    if value.shape[0] != B or value.shape[2:] != query.shape[2:]:
         raise GcnetError(f"value has shape {tuple(value.shape)}; expected ({B}, V, {H}, {W}) to go with query")
-    return criss_cross_fused(query, key, value)
+    wide = accumulate_dtype(query)
+    with without_autocast(query):
+        query_BDHW, key_BDHW, value_BVHW = query.to(wide), key.to(wide), value.to(wide)
+        column_BHWI = torch.einsum("bdhw,bdiw->bhwi", query_BDHW, key_BDHW)
+        row_BHWJ = torch.einsum("bdhw,bdhj->bhwj", query_BDHW, key_BDHW)
+        # the position itself lies on its row and on its column: the row keeps it
+        itself_H1I = torch.eye(H, dtype=torch.bool, device=query.device)[:, None]
+        logits_BHWK = torch.cat([column_BHWI.masked_fill(itself_H1I, -torch.inf), row_BHWJ], dim=3)
+        weights_BHWK = logits_BHWK.softmax(dim=3)
+        y_BVHW = torch.einsum("bhwi,bviw->bvhw", weights_BHWK[..., :H], value_BVHW)
+        y_BVHW = y_BVHW + torch.einsum("bhwj,bvhj->bvhw", weights_BHWK[..., H:], value_BVHW)
+    return y_BVHW.to(value.dtype)

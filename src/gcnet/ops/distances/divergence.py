@@ -1,4 +1,4 @@
-"""Average Jensen-Shannon divergence of maps: exact over all pairs, or estimated from pairs drawn at random.
+"""How maps spread (entropy) and differ (average Jensen-Shannon divergence, over all pairs or some drawn at random).
 
 N sets (heads, windows, images), P maps in each, Q keys; n drawn pairs. Natural logarithm: between 0 and ln 2.
 """
@@ -84,13 +84,8 @@ def sampled_jensen_shannon(
         return Estimate(zero_N, zero_N.clone())
     first = torch.randint(count, (pairs,), generator=generator)
     second = (first + torch.randint(1, count, (pairs,), generator=generator)) % count
-    values = []
-    start, step = 0, 64
-    while start < pairs:
-        chosen = slice(start, start + step)
-        values.append(_divergence(precise(rows(first[chosen])), precise(rows(second[chosen]))))
-        start += step
-    values_Nn = torch.cat(values, dim=1)
+    chosen = zip(first.split(64), second.split(64), strict=True)
+    values_Nn = torch.cat([_divergence(precise(rows(i)), precise(rows(j))) for i, j in chosen], dim=1)
     distinct = (count - 1) / count  # the share of ordered pairs with i != j; the others are at 0
     return Estimate(distinct * values_Nn.mean(dim=1), distinct * values_Nn.std(dim=1) / math.sqrt(pairs))
 
@@ -125,3 +120,30 @@ def _exact(maps_NPQ: Tensor) -> Tensor:
 def _sum_of_logarithms(s: Tensor) -> Tensor:
     """sum s ln s over all dimensions but the first."""
     return s.log().mul_(s).flatten(1).sum(dim=1)
+
+
+def entropy(maps: Tensor) -> Tensor:
+    """-sum_k p_k ln p_k of distributions along the last dimension, in nats; 0 ln 0 = 0.
+
+    Shape:
+        (..., Q) -> (...), float64.
+
+    Example:
+        >>> round(entropy(torch.full((4,), 0.25)).item(), 4)  # ln 4
+        1.3863
+    """
+    maps = precise(maps)
+    return -torch.special.xlogy(maps, maps).sum(dim=-1)
+
+
+def effective_positions(maps: Tensor) -> Tensor:
+    """exp(entropy): how many positions a uniform map of the same entropy would cover; 1 for a one-hot map, Q at most.
+
+    Shape:
+        (..., Q) -> (...), float64.
+
+    Example:
+        >>> effective_positions(torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0]])).tolist()
+        [1.0, 2.0]
+    """
+    return entropy(maps).exp()

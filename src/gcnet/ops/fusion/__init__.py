@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from gcnet.errors import GcnetError
-from gcnet.ops.checks import check_map
+from gcnet.ops.checks import check_map, check_shape
 from gcnet.ops.fusion import kernels
 from gcnet.ops.fusion.reference import fuse_reference as fuse_reference
 
@@ -46,13 +45,8 @@ def fuse(
     """
     check_map(x)
     for name, per_channel in (("scale", scale), ("shift", shift)):
-        if per_channel is not None and per_channel.shape != x.shape[:2]:
-            raise GcnetError(
-                f"{name} has shape {tuple(per_channel.shape)}; expected {tuple(x.shape[:2])}, "
-                "one number per image and channel of x"
-            )
-    if residual is not None and residual.shape != x.shape:
-        raise GcnetError(f"residual has shape {tuple(residual.shape)}; expected {tuple(x.shape)}, the shape of x")
+        check_shape(name, per_channel, tuple(x.shape[:2]), ", one number per image and channel of x")
+    check_shape("residual", residual, tuple(x.shape), ", the shape of x")
     if kernels.available(x) and not (scale is None and shift is None and residual is None and not relu):
         return kernels.fuse_op(x, scale, shift, residual, relu)
     return _fuse_plain(x, scale, shift, residual, relu)

@@ -3,17 +3,7 @@
 import torch
 from torch import Tensor
 
-from gcnet.ops.triton_runtime import (
-    check_dtype,
-    dense,
-    in_layout_of,
-    launch,
-    layout,
-    power_of_two,
-    serves,
-    slots,
-    split,
-)
+from gcnet.ops.triton_runtime import dense, in_layout_of, launch, layout, power_of_two, serves, slots, split
 
 TILE = 4096  # numbers per program at a time
 
@@ -36,7 +26,6 @@ def fuse_op(x: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Ten
     """[relu](x * scale + shift + residual) in one pass, computed in float32."""
     from gcnet.ops.fusion import programs
 
-    check_dtype(x)
     x = dense(x)
     out = torch.empty_like(x)
     if x.numel() == 0:
@@ -52,12 +41,9 @@ def fuse_op(x: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Ten
         None if shift is None else shift.contiguous(),
         None if residual is None else in_layout_of(x, residual),
         out,
-        at.units,
-        at.outer,
-        tiles_c,
-        tiles_p,
-        ALIGN=at.align,
-        CHANNELS_LAST=at.channels_last,
+        at=at,
+        tiles_c=tiles_c,
+        tiles_p=tiles_p,
         RELU=relu,
         BLOCK_C=block_c,
         BLOCK_P=block_p,
@@ -83,8 +69,7 @@ def fuse_backward_op(
     from gcnet.ops.fusion import programs
 
     like = dense(x if x is not None else out)  # type: ignore[arg-type]
-    check_dtype(like)
-    grad_x, masked, _, _ = _gradients(grad, x, out, want_masked, want_shift)
+    grad_x, masked, _, _ = _gradients(x, out, want_masked, want_shift)
     at = layout(like)
     B, C, P = like.shape[0], like.shape[1], like.shape[2:].numel()
     block_c, block_p = _blocks(like, at.channels_last, 128)
@@ -107,13 +92,9 @@ def fuse_backward_op(
             masked if want_masked else None,
             scale_parts,
             shift_parts,
-            at.units,
-            at.outer,
-            tiles_c,
-            steps,
-            splits,
-            ALIGN=at.align,
-            CHANNELS_LAST=at.channels_last,
+            at=at,
+            tiles_c=tiles_c,
+            steps=steps,
             BLOCK_C=block_c,
             BLOCK_P=block_p,
             num_warps=4,
@@ -125,7 +106,7 @@ def fuse_backward_op(
 
 
 def _gradients(
-    grad: Tensor, x: Tensor | None, out: Tensor | None, want_masked: bool, want_shift: bool
+    x: Tensor | None, out: Tensor | None, want_masked: bool, want_shift: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The results, not yet filled. The sums over positions are float32."""
     like = dense(x if x is not None else out)  # type: ignore[arg-type]
@@ -142,7 +123,7 @@ def _gradients(
 def _(
     grad: Tensor, x: Tensor | None, scale: Tensor | None, out: Tensor | None, want_masked: bool, want_shift: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _gradients(grad, x, out, want_masked, want_shift)
+    return _gradients(x, out, want_masked, want_shift)
 
 
 def _setup_context(ctx, inputs, output) -> None:

@@ -34,7 +34,7 @@ def fuse_forward(
         tile_c, tile_p = at // tiles_p, at % tiles_p
     c, p = tile_c * BLOCK_C + tl.arange(0, BLOCK_C), tile_p * BLOCK_P + tl.arange(0, BLOCK_P)
     mask = (c < C)[:, None] & (p < P)[None, :]
-    offsets = image * C * P + tile_offsets(c, p, units, outer, ALIGN, CHANNELS_LAST)
+    offsets = image * C * P + tile_offsets(c, p, units, ALIGN, CHANNELS_LAST)
     out = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
     if scale_ptr is not None:
         out *= tl.load(scale_ptr + image * C + c, mask=c < C, other=0.0).to(tl.float32)[:, None]
@@ -61,7 +61,6 @@ def fuse_backward(
     outer,
     tiles_c,
     steps,
-    splits,
     ALIGN: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -80,7 +79,7 @@ def fuse_backward(
     for at in range(start, tl.minimum(start + steps * BLOCK_P, P), BLOCK_P):
         p = at + tl.arange(0, BLOCK_P)
         mask = (c < C)[:, None] & (p < P)[None, :]
-        offsets = base + tile_offsets(c, p, units, outer, ALIGN, CHANNELS_LAST)
+        offsets = base + tile_offsets(c, p, units, ALIGN, CHANNELS_LAST)
         grad = tl.load(grad_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
         if out_ptr is not None:
             out = tl.load(out_ptr + offsets, mask=mask, other=0.0)
@@ -92,7 +91,7 @@ def fuse_backward(
             x = tl.load(x_ptr + offsets, mask=mask, other=0.0).to(tl.float32)
             scale_sum += tl.sum(grad * x, axis=1)
             tl.store(grad_x_ptr + offsets, (grad * scale[:, None]).to(grad_x_ptr.dtype.element_ty), mask=mask)
-    row = (image * splits + part) * C
+    row = (image * tl.num_programs(1) + part) * C
     if scale_sum_ptr is not None:
         tl.store(scale_sum_ptr + row + c, scale_sum, mask=c < C)
     if shift_sum_ptr is not None:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from gcnet.errors import GcnetError
-from gcnet.ops.nonlocal_attention.associative import associative_attend
 from gcnet.ops.nonlocal_attention.reference import nonlocal_attend_reference as nonlocal_attend_reference
 from gcnet.ops.nonlocal_attention.reference import pairwise_weights as pairwise_weights
 from gcnet.ops.nonlocal_attention.softmax import softmax_attend
 from gcnet.ops.nonlocal_attention.sorted_prefix import concatenation_attend
+from gcnet.ops.precision import accumulate_dtype, without_autocast
 
 Pairwise = Literal["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
 PAIRWISE: tuple[str, ...] = get_args(Pairwise)
@@ -57,11 +57,19 @@ def nonlocal_attend(
     """
     _check(theta, phi, g, pairwise, concat_weight)
     if pairwise == "dot_product":
-        return associative_attend(theta, phi, g, scale)
+        return _associative_attend(theta, phi, g, scale)
     if pairwise == "concatenation":
         assert concat_weight is not None
         return concatenation_attend(theta, phi, g, concat_weight, scale)
     return softmax_attend(theta, phi, g, scale)
+
+
+def _associative_attend(theta: Tensor, phi: Tensor, g: Tensor, scale: float) -> Tensor:
+    """The dot product by associativity: (scale / Q) theta_i . (sum_j phi_j g_j^T), O(P D V) time, no P x Q matrix."""
+    wide = accumulate_dtype(theta)
+    with without_autocast(theta):
+        summary_BDV = torch.bmm(phi.to(wide).transpose(1, 2), g.to(wide)) * (scale / phi.shape[1])
+        return torch.bmm(theta.to(wide), summary_BDV).to(g.dtype)
 
 
 def _check(theta: Tensor, phi: Tensor, g: Tensor, pairwise: str, concat_weight: Tensor | None) -> None:
