@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from gcnet.data.source import Source
+from gcnet.tasks.settings import Settings
 from gcnet.tasks.step import Setup, Task
 
 IGNORED = -1  # the label of the cue's own cell
@@ -29,7 +31,6 @@ class SceneMetrics(nn.Module):
         self.confusion = MulticlassConfusionMatrix(2, ignore_index=IGNORED)
         self.items = MeanMetric()
         self.mean_loss = MeanMetric()
-        self.seen = False
 
     def update(self, outputs: tuple[Tensor, Tensor], batch: Any, loss: Tensor | None = None) -> None:
         marks, items = outputs
@@ -37,10 +38,9 @@ class SceneMetrics(nn.Module):
         self.confusion.update(marks, labels)
         self.items.update((items.argmax(1) == cells).float())
         self.mean_loss.update(plain_loss(outputs, batch) if loss is None else loss, weight=len(images))
-        self.seen = True
 
     def compute(self) -> dict[str, Any]:
-        if not self.seen:
+        if not self.confusion.update_called:
             return {}
         confusion = self.confusion.compute().double()
         recall = confusion.diagonal() / confusion.sum(1).clamp(min=1)
@@ -53,7 +53,6 @@ class SceneMetrics(nn.Module):
     def reset(self) -> None:
         for metric in (self.confusion, self.items, self.mean_loss):
             metric.reset()
-        self.seen = False
 
 
 class SceneTask(Task):
@@ -61,7 +60,7 @@ class SceneTask(Task):
 
     plain_loss = staticmethod(plain_loss)
 
-    def __init__(self, model: nn.Module, setup: Setup) -> None:
+    def __init__(self, model: nn.Module, setup: Setup, source: Source, settings: Settings) -> None:
         super().__init__(model, SceneMetrics(), setup)
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Any) -> Tensor:
