@@ -121,7 +121,7 @@ class ContextBlock(nn.Module):
         layers: dict[str, Any] = self._modules  # an attribute that is a layer takes a call in Python
         key, found = layers.get("key"), []
         for branch in (layers.get("scale"), layers.get("add")):
-            tensors = branch.as_branch() if type(branch) in _TRANSFORMS else None
+            tensors = None if branch is None or type(branch) not in _TRANSFORMS else branch.as_branch()
             if tensors is None and branch is not None:
                 return None
             found.append(tensors)

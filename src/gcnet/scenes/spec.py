@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gcnet.errors import SettingsError
-from gcnet.tasks.classification.spec import refuse_options
-from gcnet.tasks.parts import DataSettings, ModelSettings, TaskSettings
-from gcnet.tasks.spec import TaskSpec, built
+from gcnet.tasks.parts import TaskSettings
+from gcnet.tasks.spec import TaskSpec, built, later
 
 if TYPE_CHECKING:
     from torch import nn
 
     from gcnet.data.source import Source
-
-
-@dataclass(frozen=True, kw_only=True)
-class SceneSettings(TaskSettings):
-    """Scenes have no settings of their own."""
-
-    def check(self, task: str, data: DataSettings, model: ModelSettings) -> None:
-        refuse_options(task, model)
 
 
 def _recognise(model: nn.Module) -> bool:
@@ -48,12 +38,6 @@ def _open(found: Source, model: nn.Module, settings: Any = None) -> Source:
     return found
 
 
-def _module(model: nn.Module, setup: Any, source: Source, settings: Any) -> Any:
-    from gcnet.scenes.task import SceneTask
-
-    return SceneTask(model, setup)
-
-
 def _metrics(source: Source, split: str) -> Any:
     from gcnet.scenes.task import SceneMetrics
 
@@ -63,12 +47,13 @@ def _metrics(source: Source, split: str) -> Any:
 SPEC = TaskSpec(
     name="scenes",
     metric="balanced_accuracy",
-    settings=SceneSettings,
+    settings=TaskSettings,
+    idle=("deform", "detector_options"),
     recognise=_recognise,
     read=_read,
     build=_build,
     open=_open,
-    module=_module,
+    module=later("gcnet.scenes.task:SceneTask"),
     metrics=_metrics,
     spot={"at": "spots.1"},
 )

@@ -9,7 +9,9 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from gcnet.data.source import Source
 from gcnet.scenes.draw import IGNORED
+from gcnet.tasks.settings import Settings
 from gcnet.tasks.step import Setup, Task
 
 
@@ -57,7 +59,7 @@ class SceneTask(Task):
 
     plain_loss = staticmethod(plain_loss)
 
-    def __init__(self, model: nn.Module, setup: Setup) -> None:
+    def __init__(self, model: nn.Module, setup: Setup, source: Source, settings: Settings) -> None:
         super().__init__(model, SceneMetrics(), setup)
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Any) -> Tensor:

@@ -164,10 +164,7 @@ class Optimisation(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSettings(Part):
-    """What one task has and others do not: each has a type of its own, which refuses what does nothing for it."""
-
-    def check(self, task: str, data: DataSettings, model: ModelSettings) -> None:
-        """Refuse what the other parts say and this task has no use for."""
+    """What one task has and others do not: nothing, unless it has a type of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

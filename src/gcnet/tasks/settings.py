@@ -77,7 +77,10 @@ class Settings:
         object.__setattr__(self, "task", task)
         for part, kind in types.items():
             object.__setattr__(self, part, _made(part, kind, wholes.get(part), values[part], known))
-        self.own.check(task, self.data, self.model)
+        for name in known.idle:
+            part, one = names[name]
+            if value := getattr(getattr(self, part), one.name):
+                raise idle(name, value, task)
 
     @property
     def folder(self) -> Path:

@@ -1,12 +1,13 @@
 """What a task is: one record, which says how its data are opened and its model is built, trained, measured and shown.
 
-Importing a task's `spec` loads no torch: what needs it is imported inside of these functions.
+Importing a task's `spec` loads no torch: what needs it stands in other files, which are loaded when they are needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gcnet.tasks.parts import TaskSettings
@@ -52,6 +53,17 @@ def whole_model(model: nn.Module, images: Tensor) -> Counted:
     return Counted(model)
 
 
+def loaded(address: str) -> Any:
+    """What stands at "package.module:name"."""
+    module, _, name = address.partition(":")
+    return getattr(import_module(module), name)
+
+
+def later(address: str, **fixed: Any) -> Callable[..., Any]:
+    """The function at "package.module:name", which is loaded when it is called; `fixed` are arguments of every call."""
+    return lambda *args, **kwargs: loaded(address)(*args, **fixed, **kwargs)
+
+
 def example_of(model: nn.Module, settings: Any) -> tuple[nn.Module, Tensor]:
     """The model and one image of the size that it expects."""
     from gcnet.surgery.probe import example_input
@@ -67,6 +79,7 @@ class TaskSpec:
         name: in the settings.
         metric: the figure that chooses the epoch and heads every table; the highest is the best.
         settings: the type of its own part of the settings.
+        idle: settings of other parts that do nothing for it, by flat name, and are refused.
         defaults: where it departs from the defaults of the other parts, by flat name.
         derive: flat settings as they were given -> with those that follow from them.
         shorthands: names that only `derive` reads, such as that of a published recipe.
@@ -89,6 +102,7 @@ class TaskSpec:
     name: str
     metric: str
     settings: type[TaskSettings]
+    idle: tuple[str, ...] = ()
     recognise: Callable[[nn.Module], bool]
     read: Callable[..., Any]
     build: Callable[[Any, Sequence[str]], nn.Module]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gcnet.errors import SettingsError, choice
-from gcnet.tasks.spec import TaskSpec
+from gcnet.tasks.spec import TaskSpec, loaded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +30,7 @@ def spec(name: str) -> TaskSpec:
     """
     if name in OLD_NAMES:
         raise SettingsError(f"task={name!r} {OLD_NAMES[name]}")
-    module, _, attribute = TASKS[choice("task", name, tuple(TASKS), kind=SettingsError)].partition(":")
-    return getattr(import_module(module), attribute)
+    return loaded(TASKS[choice("task", name, tuple(TASKS), kind=SettingsError)])
 
 
 def spec_of(model: nn.Module) -> TaskSpec:

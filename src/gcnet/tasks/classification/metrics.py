@@ -10,10 +10,16 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from gcnet.data.source import Source
+
 
 def plain_loss(outputs: Tensor, batch: Any) -> Tensor:
     """The cross entropy that validation and test report."""
     return F.cross_entropy(outputs.float(), batch.labels)
+
+
+def measured(source: Source, split: str) -> ClassifyMetrics:
+    return ClassifyMetrics(len(source.classes), source.classes)
 
 
 class ClassifyMetrics(nn.Module):
@@ -30,16 +36,14 @@ class ClassifyMetrics(nn.Module):
         self.confusion = MulticlassConfusionMatrix(num_classes)
         self.top5 = MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro")
         self.mean_loss = MeanMetric()
-        self.seen = False
 
     def update(self, outputs: Tensor, batch: Any, loss: Tensor | None = None) -> None:
         self.confusion.update(outputs, batch.labels)
         self.top5.update(outputs, batch.labels)
         self.mean_loss.update(plain_loss(outputs, batch) if loss is None else loss, weight=len(batch.labels))
-        self.seen = True
 
     def compute(self) -> dict[str, Any]:
-        if not self.seen:
+        if not self.confusion.update_called:
             return {}
         confusion = self.confusion.compute()
         rows: list[dict[str, Any]] = list(per_class(confusion))
@@ -56,7 +60,6 @@ class ClassifyMetrics(nn.Module):
     def reset(self) -> None:
         for metric in (self.confusion, self.top5, self.mean_loss):
             metric.reset()
-        self.seen = False
 
 
 def per_class(confusion: Tensor) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Image classification: cross entropy with label smoothing and mixup."""
+"""Image classification: cross entropy with label smoothing and mixup (arXiv 1710.09412), as the settings say."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from gcnet.data.source import Source
 from gcnet.tasks.classification.metrics import ClassifyMetrics, plain_loss
+from gcnet.tasks.settings import Settings
 from gcnet.tasks.step import Setup, Task
 
 
 class ClassifyTask(Task):
-    """Cross entropy on image labels.
-
-    Args:
-        label_smoothing: share of the target spread over all classes, 0 to below 1.
-        mixup: alpha of mixup (arXiv 1710.09412); 0 turns it off.
-    """
+    """Cross entropy on image labels."""
 
     plain_loss = staticmethod(plain_loss)
 
-    def __init__(
-        self, model: nn.Module, setup: Setup, *, num_classes: int, label_smoothing: float = 0.1, mixup: float = 0.0
-    ) -> None:
-        super().__init__(model, ClassifyMetrics(num_classes), setup)
-        self.label_smoothing = label_smoothing
-        self.mixup = v2.MixUp(alpha=mixup, num_classes=num_classes) if mixup > 0 else None
+    def __init__(self, model: nn.Module, setup: Setup, source: Source, settings: Settings) -> None:
+        own: Any = settings.own
+        super().__init__(model, ClassifyMetrics(len(source.classes)), setup)
+        self.label_smoothing = own.label_smoothing
+        self.mixup = v2.MixUp(alpha=own.mixup, num_classes=len(source.classes)) if own.mixup > 0 else None
 
     def loss(self, outputs: Tensor, batch: Any) -> Tensor:
         return F.cross_entropy(outputs.float(), batch.labels, label_smoothing=self.label_smoothing)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gcnet.errors import GcnetError
+from gcnet.tasks.spec import Counted
 
 _SMALLEST_SIDE = 16  # pixels; of the boxes
 _ROI_HEAD = re.compile(r"roi_heads\.(?:stages\.\d+\.)?(box|mask|keypoint)_")
@@ -26,6 +27,11 @@ def detector_part(name: str) -> str | None:
         return f"{roi_head[1]} head"
     prefixes = {"backbone.fpn": "fpn", "rpn": "rpn", "head": "head"}
     return next((part for prefix, part in prefixes.items() if f"{name}.".startswith(f"{prefix}.")), None)
+
+
+def fixed_pass(model: nn.Module, images: Tensor) -> Counted:
+    fixed = DetectorPass(model, images)
+    return Counted(fixed, detector_part, fixed.count)
 
 
 class DetectorPass(nn.Module):

@@ -10,6 +10,7 @@ import torch
 from faster_coco_eval import mask as run_lengths
 from torch import Tensor, nn
 
+from gcnet.data.source import Source
 from gcnet.distributed import gathered
 from gcnet.tasks.detection.average_precision import average_precision
 
@@ -40,6 +41,10 @@ def as_results(image_id: int, found: Mapping[str, Tensor]) -> list[dict[str, Any
             text = counts.decode("ascii") if isinstance(counts, bytes) else counts
             result["segmentation"] = {"size": list(runs["size"]), "counts": text}
     return results
+
+
+def measured(source: Source, split: str, *, masks: bool) -> DetectMetrics:
+    return DetectMetrics(source.truth[split], masks=masks)
 
 
 class DetectMetrics(nn.Module):

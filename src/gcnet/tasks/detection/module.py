@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gcnet.data.source import Source
 from gcnet.surgery.frames import images_as_given
 from gcnet.tasks.detection.metrics import DetectMetrics, Found
+from gcnet.tasks.settings import Settings
 from gcnet.tasks.step import Setup, Task
 
 OBJECT_KEYS = ("boxes", "labels", "masks")
@@ -24,14 +26,14 @@ class DetectTask(Task):
 
     Args:
         model: (images, targets) -> losses in training mode, images -> detections in evaluation mode.
-        setup: see `Task`.
-        truth: the validation part in COCO's format.
+        setup, source, settings: of the run.
         masks: whether masks are trained and evaluated.
     """
 
     fewest_images: ClassVar[int] = 1
 
-    def __init__(self, model: nn.Module, setup: Setup, *, truth: Mapping[str, Any], masks: bool) -> None:
+    def __init__(self, model: nn.Module, setup: Setup, source: Source, settings: Settings, *, masks: bool) -> None:
+        truth = source.truth.get("val", {"images": [], "annotations": [], "categories": []})
         super().__init__(model, DetectMetrics(truth, masks=masks), setup)
 
     def forward(self, images: list[Tensor]) -> list[Found]:
