@@ -61,6 +61,18 @@ def test_a_header_cannot_ask_for_more_than_the_plain_model(tmp_path, monkeypatch
         gcnet.load_checkpoint(path)
 
 
+@pytest.mark.parametrize("rewrites", [[], [{"rewrite": "insert", "block": "gc"}]])
+@pytest.mark.parametrize("change", [{"name": "wide_resnet101_2"}, {"num_classes": 500_000_000}])
+def test_a_model_far_larger_than_its_file_is_refused_before_it_is_built(tmp_path, monkeypatch, change, rewrites):
+    monkeypatch.setattr("gcnet.checkpoints.own.plain_model", lambda *_: pytest.fail("it was built"))
+    path = tmp_path / "m.safetensors"
+    model = {"name": TINY, "num_classes": 2, "options": {}} | change
+    header = {"format": 1, "model": model, "rewrites": rewrites, "classes": None, "preprocessing": None}
+    save_file({"a": torch.ones(1)}, path, {"gcnet": json.dumps(header)})
+    with pytest.raises(gcnet.CheckpointError, match=r"own architecture: \d+ missing: .*; 1 unknown to the model: a\."):
+        gcnet.load_checkpoint(path)
+
+
 def test_a_model_that_was_changed_after_it_was_built_names_the_way_out(tmp_path):
     model = gcnet.create_model(TINY, num_classes=3)
     model.fc = nn.Sequential(nn.Dropout(0.2), nn.Linear(model.fc.in_features, 3))

@@ -13,6 +13,7 @@ import gcnet
 from gcnet.checkpoints.detectors import build
 from gcnet.checkpoints.mmdet import names as mmdet
 from gcnet.checkpoints.mmdet.architecture import architecture_of
+from gcnet.checkpoints.mmdet.plugins import subsampled
 from gcnet.errors import CheckpointError
 from gcnet.models.detection import create_detector
 from gcnet.models.weights import fill_all
@@ -197,7 +198,7 @@ def test_without_a_config_names_and_shapes_tell_what_they_can(plain):
     ]
     state = file_of(plain, blocks_of(plain, plugins))
     tensors = mmdet.translate(state)
-    found = architecture_of(tensors, {}, subsampled=mmdet.subsampled_blocks(state, {}))
+    found = architecture_of(tensors, {}, subsampled=subsampled(state, {}))
     by_block = {call["block"]: call for call in found.inserts}
     assert by_block["gc"] == {"block": "gc", "reduction": 4, "position": "after_1x1", "stages": ["c3"], "where": "all"}
     assert by_block["nl"]["subsample"] == "after"

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 
-import torch
-from torch import nn
-
 from gcnet.checkpoints.content import Adapter, Built, Content
 from gcnet.errors import CheckpointError, some
 from gcnet.models.catalogue import CATALOGUE
-from gcnet.models.create import plain_model
-from gcnet.models.weights import fill_all, head_keys
+from gcnet.models.create import plain_model, sketch
+from gcnet.models.weights import counters, fill_all, head_keys
 
 # A tensor that all models of a kind have, and their names here: to build all models and compare takes many seconds.
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -46,10 +43,10 @@ def build(content: Content) -> Built:
     state = content.tensors
     closest, most = "", -1
     for name in _candidates(state):
-        model = _sketch(name)
+        model = sketch(name, 1000, {})
         own = model.state_dict()
         head = head_keys(model)
-        wanted = {key for key in own if not key.endswith("num_batches_tracked")}
+        wanted = own.keys() - counters(own)
         common = sum(key in state and own[key].shape == state[key].shape for key in own)
         closest, most = (name, common) if common > most else (closest, most)
         rows = {state[key].shape[0] for key in head if key in state and state[key].ndim}
@@ -67,15 +64,6 @@ def build(content: Content) -> Built:
 
 
 ADAPTER = Adapter("classifiers of torchvision, ResNets of timm", is_classifier, build)
-
-
-def _sketch(name: str) -> nn.Module:
-    """The model without memory for its tensors, where it can be."""
-    try:
-        with torch.device("meta"):
-            return plain_model(name, 1000, {})
-    except (NotImplementedError, RuntimeError):  # some compute their widths with tensors
-        return plain_model(name, 1000, {})
 
 
 def _candidates(state: Mapping[str, object]) -> Iterator[str]:

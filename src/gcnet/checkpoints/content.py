@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gcnet.files.tensors import Stored
 
 Shape = tuple[int, ...]
+ABSENT = object()
 _AVERAGED = ("state_dict_ema", "model_ema")  # timm's trainer, torchvision's
 
 
@@ -64,6 +65,26 @@ def content_of(stored: Stored) -> Content:
     averaged = [key for key in _AVERAGED if isinstance(stored.beside.get(key), Mapping)]
     assumed = [f"weights: those of the last step; the file also has averaged ones ({key})" for key in averaged]
     return Content(stored.plain, notes, classes, assumed)
+
+
+def value_at(where: Any, path: str) -> Any:
+    """The entry at a path such as "backbone.style" in nested mappings; ABSENT where there is none."""
+    for key in path.split("."):
+        if not isinstance(where, Mapping) or key not in where:
+            return ABSENT
+        where = where[key]
+    return where
+
+
+def other_settings(where: Any, fixed: Iterable[tuple[str, tuple[Any, ...]]]) -> str:
+    """The entries whose value is none of those that gcnet builds, in words: `fixed` has (path, allowed values)."""
+    wrong = []
+    for path, allowed in fixed:
+        value = value_at(where, path)
+        value = list(value) if isinstance(value, tuple) else value
+        if value is not ABSENT and value is not None and value not in allowed:
+            wrong.append(f"{path}={value!r} (gcnet: {allowed[0]!r})")
+    return "; ".join(wrong)
 
 
 def table(value: Any) -> Mapping[str, Any]:

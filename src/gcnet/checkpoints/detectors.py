@@ -48,14 +48,7 @@ def build(found: Architecture) -> nn.Module:
 
 
 def built(found: Architecture, tensors: dict[str, Tensor], classes: list[str] | None, source: str) -> Built:
-    """The model of an architecture with the tensors in it, and the names of its classes.
-
-    Args:
-        found: The architecture.
-        tensors: Under our names.
-        classes: Their names as the file has them, if it does.
-        source: What `Checkpoint.source` says.
-    """
+    """The model of an architecture with the tensors, which have our names, in it; `classes` as the file has them."""
     model = build(found)
     if found.is_bgr:  # our images are RGB
         stem = "backbone.body.conv1.weight"

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from gcnet.checkpoints.content import Built
 from gcnet.checkpoints.save import FORMAT
 from gcnet.errors import CheckpointError
-from gcnet.models.create import plain_model
-from gcnet.models.weights import assign
+from gcnet.models.create import plain_model, sketch
+from gcnet.models.weights import assign, counters, misfits
 from gcnet.rewrites.table import REPLAYS
 from gcnet.surgery import record
 
@@ -32,28 +32,20 @@ _ENTRIES: dict[str, tuple[type | None, ...]] = {
 
 
 def build(path: Path, tensors: Mapping[str, Tensor], text: str, architecture: nn.Module | None) -> Built:
-    """The model that a header describes, with the tensors in it.
-
-    Args:
-        path: The file, for messages.
-        tensors: What it holds.
-        text: Its header, JSON.
-        architecture: The model for a file that does not describe it, plain or with the rewrites on record.
+    """The model that a header (JSON) describes, or a copy of `architecture`, with the tensors in it.
 
     Raises:
         CheckpointError: a header that is damaged, too new or describes no model that can be built here; tensors that do
             not fit; an architecture with other rewrites.
     """
     header = _header(path, text)
-    model = _recorded(path, header["model"]) if architecture is None else _copied(path, header, architecture)
+    if architecture is None:
+        model = _recorded(path, header["model"], tensors)
+    else:
+        model = _copied(path, header, architecture)
     for rewrite in header["rewrites"][len(record.rewrites(model)) :]:
         model = _replayed(path, model, rewrite)
-    report = assign(model, tensors)
-    if report:
-        raise CheckpointError(
-            f"{path} does not fit its own architecture: {report}. If its model was changed after it was built, pass a "
-            "model with these layers: load_checkpoint(path, architecture=model)"
-        )
+    _refuse(path, assign(model, tensors))
     if header["preprocessing"] is not None:
         record.set_preprocessing(model, header["preprocessing"])
     return Built(model, f"gcnet format {FORMAT}", header["classes"])
@@ -79,7 +71,7 @@ def _header(path: Path, text: str) -> dict[str, Any]:
     return header
 
 
-def _recorded(path: Path, model: Mapping[str, Any] | None) -> nn.Module:
+def _recorded(path: Path, model: Mapping[str, Any] | None, tensors: Mapping[str, Tensor]) -> nn.Module:
     """The plain model that a header describes. A header cannot ask for weights: options are the name's own alone."""
     if model is None:
         raise CheckpointError(
@@ -88,9 +80,27 @@ def _recorded(path: Path, model: Mapping[str, Any] | None) -> nn.Module:
         )
     beside = {key: value for key, value in model.items() if key not in ("name", "num_classes", "options")}
     try:
-        return plain_model(model["name"], model["num_classes"], beside | model.get("options", {}))
+        asked = model["name"], model["num_classes"], beside | model.get("options", {})
+        plain = sketch(*asked).state_dict()
+        if _size(plain) > 10 * _size(tensors):  # no rewrite takes that much away, so nothing that large is built
+            _refuse(path, misfits(plain, tensors, optional=counters(plain)))
+        return plain_model(*asked)
+    except CheckpointError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its model {dict(model)!r} cannot be built here ({error})") from error
+
+
+def _size(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _refuse(path: Path, report: str) -> None:
+    if report:
+        raise CheckpointError(
+            f"{path} does not fit its own architecture: {report}. If its model was changed after it was built, pass a "
+            "model with these layers: load_checkpoint(path, architecture=model)"
+        )
 
 
 def _copied(path: Path, header: Mapping[str, Any], architecture: nn.Module) -> nn.Module:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-
-from torch import Tensor
+from collections.abc import Callable, Mapping
 
 from gcnet.checkpoints import detectors
 from gcnet.checkpoints.content import Adapter, Built, Content
 from gcnet.checkpoints.mmdet.architecture import architecture_of
 
-_OLD: list[tuple[re.Pattern[str], str]] = [
-    (re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(weight|bias)"), r"backbone.fpn.\1_blocks.\2.0.\3"),
-    (re.compile(r"rpn\.head\.conv\.(weight|bias)"), r"rpn.head.conv.0.0.\1"),
+_LEAF = r"\.(weight|bias)"
+# Old names -> ours; a number in the old ones counted convolutions and ReLUs, or from 1.
+_OLD: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)" + _LEAF, r"\1.0.\2"),
+    (r"rpn\.head\.conv" + _LEAF, r"rpn.head.conv.0.0.\1"),
+    (r"(head\.(?:classification|regression)_head\.conv)\.(\d+)" + _LEAF, lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}"),
+    (r"(roi_heads\.mask_head)\.mask_fcn(\d+)" + _LEAF, lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}"),
 ]
-_OLD_TOWER = re.compile(r"(head\.(?:classification|regression)_head\.conv)\.(\d+)\.(weight|bias)")
-_OLD_MASK = re.compile(r"roi_heads\.mask_head\.mask_fcn(\d+)\.(weight|bias)")
 
 
 def is_torchvision(keys: Mapping[str, object]) -> bool:
@@ -24,14 +24,9 @@ def is_torchvision(keys: Mapping[str, object]) -> bool:
     return "backbone.body.conv1.weight" in keys and any(key.startswith("backbone.fpn.") for key in keys)
 
 
-def translate(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under the present names."""
-    return {_name(key): value for key, value in state_dict.items()}
-
-
 def build(content: Content) -> Built:
     """The detector of a file. Blocks in it are those of gcnet: their options are told as for mmdet's."""
-    tensors = translate(content.tensors)
+    tensors = {_name(key): value for key, value in content.tensors.items()}
     found = architecture_of(tensors, {}, preset="torchvision")
     return detectors.built(found, tensors, content.classes, "torchvision")
 
@@ -40,11 +35,7 @@ ADAPTER = Adapter("torchvision's detectors", is_torchvision, build)
 
 
 def _name(key: str) -> str:
-    if match := _OLD_TOWER.fullmatch(key):  # convolution and ReLU alternated in one Sequential
-        return f"{match[1]}.{int(match[2]) // 2}.0.{match[3]}"
-    if match := _OLD_MASK.fullmatch(key):
-        return f"roi_heads.mask_head.{int(match[1]) - 1}.0.{match[2]}"
     for pattern, ours in _OLD:
-        if pattern.fullmatch(key):
-            return pattern.sub(ours, key)
+        if re.fullmatch(pattern, key):
+            return re.sub(pattern, ours, key)
     return key

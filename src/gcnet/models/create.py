@@ -3,24 +3,63 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from gcnet.blocks.catalogue import CATALOGUE as BLOCKS
 from gcnet.errors import GcnetTypeError, whole
-from gcnet.models.catalogue import build
-from gcnet.models.detection.names import backbone_name, is_detector
+from gcnet.models.catalogue import DETECTOR_NAME, build
 from gcnet.models.preprocessing import default_preprocessing
-from gcnet.models.weights import has_package, load_imagenet, load_imagenet_backbone, load_weights
+from gcnet.models.weights import load_imagenet, load_imagenet_backbone, load_weights
 from gcnet.rewrites import deform as make_deformable
 from gcnet.rewrites import insert
 from gcnet.surgery import record
 from gcnet.surgery.probe import example_input
 
-_TASKS = {"scenes": "scenes"}  # the others' is "classify"; detectors note their own
+
+class Family(NamedTuple):
+    """Networks that are made alike.
+
+    Attributes:
+        names: A pattern of the whole name.
+        address: "module:function", imported when it is asked for: name, num_classes and the family's own options
+            -> the plain model with its record.
+        fill: Puts ImageNet weights into a model of that name.
+        classes: Of the data that they are published for.
+        blocks: Options of `insert`, where nothing else is asked for; those of a block as far as it has them.
+    """
+
+    names: str
+    address: str
+    fill: Callable[[nn.Module, str], None]
+    classes: int
+    blocks: Mapping[str, Any] = {}
+
+    def builder(self) -> Callable[..., nn.Module]:
+        module, _, function = self.address.partition(":")
+        return getattr(import_module(module), function)
+
+    def options(self) -> set[str]:
+        """The names of the family's own options."""
+        return set(inspect.signature(self.builder()).parameters) - {"name", "num_classes"}
+
+
+FAMILIES = (  # the first that has the name
+    Family("scenes", "gcnet.scenes.net:create_scene_net", load_imagenet, 6, {"at": "spots.*", "reduction": 2}),
+    Family(DETECTOR_NAME, "gcnet.models.detection.create:create_detector", load_imagenet_backbone, 80),
+    Family("(?s).*", "gcnet.models.create:create_classifier", load_imagenet, 1000),
+)
+
+
+def family(name: str) -> Family:
+    """The family that a name of `create_model` belongs to."""
+    return next(one for one in FAMILIES if re.fullmatch(one.names, name))
 
 
 def create_model(
@@ -59,18 +98,19 @@ def create_model(
         2
     """
     whole("num_classes", num_classes)
-    own = {key: options.pop(key) for key in _detector_options() & options.keys()} if is_detector(name) else {}
+    kind = family(name)
+    own = {key: options.pop(key) for key in kind.options() & options.keys()}
     if block is None and (stages is not None or options):
         given = [*(["stages"] if stages is not None else []), *options]
         raise GcnetTypeError(f"{', '.join(given)} given without block=...: these say where and how to put a block")
     model = plain_model(name, num_classes, own)
     if weights == "imagenet":
-        _fill_from_imagenet(model, name)
+        kind.fill(model, name)
     if deform is not None:
         model = make_deformable(model, stages=deform)
     if block is not None:
-        if name == "scenes":
-            options = _scene_defaults(block, options)
+        of_block = inspect.signature(BLOCKS[block].build).parameters if block in BLOCKS else ()
+        options = {key: value for key, value in kind.blocks.items() if key == "at" or key in of_block} | options
         example = example_input(model) if options.get("at") is not None else None
         model = insert(model, block, stages=stages, example=example, **options)
     if weights is not None and weights != "imagenet":
@@ -85,39 +125,25 @@ def plain_model(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.M
         ValueError: an unknown name, or an option that is none of this name's own.
     """
     whole("num_classes", num_classes)
-    if is_detector(name):
-        from gcnet.models.detection.create import create_detector  # here, since it imports torchvision
+    kind = family(name)
+    unknown = [key for key in options if key not in kind.options()]
+    if unknown:
+        raise GcnetTypeError(f"{name!r} has no options {', '.join(unknown)}")
+    return kind.builder()(name, num_classes=num_classes, **options)
 
-        return create_detector(name, num_classes=num_classes, **options)
-    if options:
-        raise GcnetTypeError(f"{name!r} has no options, {', '.join(options)} given")
+
+def sketch(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """`plain_model` without memory for its tensors, where it can be."""
+    try:
+        with torch.device("meta"):
+            return plain_model(name, num_classes, options)
+    except (NotImplementedError, RuntimeError):  # some compute their widths with tensors
+        return plain_model(name, num_classes, options)
+
+
+def create_classifier(name: str, *, num_classes: int) -> nn.Module:
+    """The plain classifier of torchvision or timm, with its record."""
     model = build(name, num_classes)
-    record.set_architecture(model, _TASKS.get(name, "classify"), name, num_classes)
-    preprocessing = default_preprocessing(name, model)
-    if preprocessing:
-        record.set_preprocessing(model, preprocessing)
+    record.set_architecture(model, "classify", name, num_classes)
+    record.set_preprocessing(model, default_preprocessing(name, model))
     return model
-
-
-def _detector_options() -> set[str]:
-    from gcnet.models.detection.create import create_detector
-
-    return set(inspect.signature(create_detector).parameters) - {"name", "num_classes"}
-
-
-def _fill_from_imagenet(model: nn.Module, name: str) -> None:
-    if is_detector(name):
-        load_imagenet_backbone(model, backbone_name(name))
-        return
-    load_imagenet(model, name)
-    preprocessing = record.preprocessing(model)
-    if preprocessing and has_package(name):
-        record.set_preprocessing(model, preprocessing | {"mean": [0.5] * 3, "std": [0.5] * 3})
-
-
-def _scene_defaults(block: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The two spots of the scenes model, and a reduction that leaves 32 of its 64 channels."""
-    defaults: dict[str, Any] = {"at": "spots.*"}
-    if block in BLOCKS and "reduction" in inspect.signature(BLOCKS[block].build).parameters:
-        defaults["reduction"] = 2
-    return defaults | options

@@ -18,10 +18,8 @@ IMAGENET: dict[str, Any] = {
 }
 
 
-def default_preprocessing(name: str, model: nn.Module) -> dict[str, Any] | None:
-    """Size, resize, interpolation, mean and std that the published weights of this model expect; None for scenes."""
-    if name == "scenes":
-        return None
+def default_preprocessing(name: str, model: nn.Module) -> dict[str, Any]:
+    """Size, resize, interpolation, mean and std that the published weights of this classifier expect."""
     if name.startswith("timm/"):
         return _from_timm(model)
     import torchvision  # here, since it takes seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from torch import nn
 from gcnet.errors import CheckpointError
 from gcnet.errors import WeightsError as WeightsError
 from gcnet.files.tensors import read
-from gcnet.models.catalogue import from_timm
+from gcnet.models.catalogue import build, parsed
 from gcnet.rewrites import inserted
+from gcnet.surgery import record
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ def load_imagenet(model: nn.Module, name: str) -> None:
     """Fill `model`, made by `build(name, ...)`, with ImageNet weights; a head of another size stays random."""
     source = f"the package {PACKAGES[name][0]}" if has_package(name) else f"the ImageNet weights of {name}"
     fill(model, _imagenet(name), source=source, new_head=True)
+    preprocessing = record.preprocessing(model)
+    if preprocessing and has_package(name):
+        record.set_preprocessing(model, preprocessing | {"mean": [0.5] * 3, "std": [0.5] * 3})
 
 
 def _imagenet(name: str) -> Mapping[str, torch.Tensor]:
@@ -57,13 +61,14 @@ def _imagenet(name: str) -> Mapping[str, torch.Tensor]:
 
 
 def load_imagenet_backbone(model: nn.Module, name: str) -> None:
-    """Fill the backbone of a detector, `name` being that of the backbone, with ImageNet weights of the classifier.
+    """Fill the backbone of the detector of that name with ImageNet weights of the classifier.
 
     The classifier's own head, and for nets of torchvision what lies around their trunk, is left out.
 
     Raises:
         WeightsError: the weights cannot be had, or lack tensors of the backbone.
     """
+    _, name = parsed(name)
     body = model.get_submodule("backbone.body")
     own = body.state_dict()
     theirs = {_in_body(key, own): value for key, value in _imagenet(name).items()}
@@ -191,13 +196,12 @@ def head_keys(model: nn.Module) -> set[str]:
     if named is None:
         layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         named = layers[-1:]
-    prefixes = tuple(f"{name}." for name in ([named] if isinstance(named, str) else named))
-    return {key for key in model.state_dict() if prefixes and key.startswith(prefixes)}
+    return _keys_of(model.state_dict(), [named] if isinstance(named, str) else named)
 
 
-def _keys_of(own: Mapping[str, torch.Tensor], blocks: Mapping[str, nn.Module]) -> set[str]:
-    prefixes = tuple(f"{name}." for name in blocks)
-    return {key for key in own if prefixes and key.startswith(prefixes)}
+def _keys_of(own: Iterable[str], modules: Iterable[str]) -> set[str]:
+    prefixes = tuple(f"{name}." for name in modules)
+    return {key for key in own if key.startswith(prefixes)}
 
 
 def _from_package(name: str) -> dict[str, torch.Tensor]:
@@ -205,7 +209,7 @@ def _from_package(name: str) -> dict[str, torch.Tensor]:
     path = getattr(importlib.import_module(module), carrier).get_model_file_path()
     theirs = _read(path)
     with torch.device("meta"):
-        ours = from_timm(name.removeprefix("timm/"), 1000).state_dict()
+        ours = build(name, 1000).state_dict()
     pairs = list(zip(ours.items(), theirs.values(), strict=False))
     if len(ours) != len(theirs) or any(mine.shape != value.shape for (_, mine), value in pairs):
         raise WeightsError(f"the package {module} holds other tensors than timm's {name}; pass weights=FILE instead")

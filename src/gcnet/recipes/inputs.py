@@ -17,7 +17,7 @@ from gcnet.checkpoints import load_checkpoint
 from gcnet.data.images import EXTENSIONS
 from gcnet.errors import RunError, SettingsError, UsageError
 from gcnet.models import create_model
-from gcnet.models.detection import is_detector
+from gcnet.models.create import family
 from gcnet.tasks.parts import BlockSettings
 from gcnet.tasks.settings import from_json
 
@@ -62,12 +62,7 @@ def model_of(source: str | Path, *, weights: str | Path | None = None, block: Bl
         if block.name is not None:
             raise UsageError(f"block={block.name!r}: {path} says itself which blocks it has; leave it out")
         return stored_model(path)
-    return create_model(name, num_classes=_usual_classes(name), weights=weights, block=block.name, **block.places())
-
-
-def _usual_classes(name: str) -> int:
-    """Of the data that models of this kind are published for: items of the scenes, COCO, ImageNet."""
-    return 6 if name == "scenes" else 80 if is_detector(name) else 1000
+    return create_model(name, num_classes=family(name).classes, weights=weights, block=block.name, **block.places())
 
 
 def data_of(source: str | Path, data: str | None) -> str | None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gcnet.errors import GcnetError
+from gcnet.surgery import record
 
 
 class SceneNet(nn.Module):
@@ -44,6 +45,13 @@ class SceneNet(nn.Module):
         for spot, mix in zip(self.spots, self.mixes, strict=True):
             x = mix(spot(x))
         return self.head(x), items
+
+
+def create_scene_net(name: str, *, num_classes: int) -> SceneNet:
+    """The network with its record, for the table of `create_model`."""
+    model = SceneNet(num_classes)
+    record.set_architecture(model, "scenes", name, num_classes)
+    return model
 
 
 def _with_coordinates(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from gcnet.models.detection.masks import paste_masks
+from gcnet.models.detection.boxes import paste_masks
 from tests.models.detection.fixtures import NAMES, build
 
 PIXELS, SCORES = 0.05, 2e-3  # the tolerances at which detections count as the same

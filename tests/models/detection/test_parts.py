@@ -5,11 +5,9 @@ import torch
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
-from gcnet.models.detection.anchors import ExactAnchors
-from gcnet.models.detection.boxes import TwoSidedBoxCoder, batched_nms, select_detections
-from gcnet.models.detection.heads import BoxPredictor
-from gcnet.models.detection.masks import paste_masks
-from gcnet.models.detection.roi_align import AlignedRoIPool, pyramid_levels
+from gcnet.models.detection.boxes import batched_nms, paste_masks, select_detections
+from gcnet.models.detection.exact import AlignedRoIPool, ExactAnchors, TwoSidedBoxCoder, pyramid_levels
+from gcnet.models.detection.roi_heads import BoxPredictor
 from tests.models.detection.small import small
 
 

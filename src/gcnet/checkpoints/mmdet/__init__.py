@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from gcnet.checkpoints import detectors
 from gcnet.checkpoints.content import Adapter, Built, Content
-from gcnet.checkpoints.mmdet import facts, names
+from gcnet.checkpoints.mmdet import facts, names, plugins
 from gcnet.checkpoints.mmdet.architecture import architecture_of
 from gcnet.checkpoints.mmdet.config_text import parse_config
 
@@ -26,7 +26,7 @@ def build(content: Content) -> Built:
     notes = content.notes
     config = parse_config(notes.get("cfg", notes.get("config")))
     tensors = names.translate(content.tensors, config)
-    subsampled = names.subsampled_blocks(content.tensors, config)
+    subsampled = plugins.subsampled(content.tensors, config)
     found = architecture_of(tensors, config, subsampled=subsampled)
     version = "3" if "mmengine_version" in notes else notes.get("mmdet_version")
     version = version if isinstance(version, str) else None

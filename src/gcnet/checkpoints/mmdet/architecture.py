@@ -26,8 +26,7 @@ def architecture_of(
         state_dict: Tensors under our names (`translate`); they may be on the meta device.
         config: The mmdet config as data (`parse_config`); {} if there is none.
         preset: "mmdet", or "torchvision" for a file of torchvision.
-        subsampled: Non-local blocks ("layer3.0.context") that pool keys and values, as mmdet's own names tell
-            (`subsampled_blocks`).
+        subsampled: Non-local blocks ("layer3.0.context") that pool keys and values (`plugins.subsampled`).
 
     Raises:
         CheckpointError: tensors or settings that no detector of `create_detector` has.

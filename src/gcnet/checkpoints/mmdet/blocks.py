@@ -28,10 +28,7 @@ def inserts(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """One call of insert for each kind of block, with all stages that have it in the same units; what is assumed.
 
-    Args:
-        state: Tensors under our names.
-        config: The mmdet config as data; {} if there is none.
-        subsampled: Non-local blocks ("layer3.0.context") that pool keys and values.
+    The arguments are those of `architecture_of`.
 
     Raises:
         CheckpointError: tensors that no block of ours has, or a config that says otherwise.
@@ -56,28 +53,20 @@ def inserts(
         options_of[repr(options)] = options
         where[repr(options), stage].append(unit)
         assumed += lines
-    calls: dict[tuple[str, str], list[str]] = defaultdict(list)  # (options, units) -> stages
+    calls: dict[tuple[str, str], dict[str, Any]] = {}  # one for the same options in the same units
     for (options, stage), chosen in where.items():
-        calls[options, "all" if len(chosen) == len(units[stage]) else repr(chosen)].append(stage)
-    return [
-        options_of[options]
-        | {"stages": stages, "where": "all" if chosen == "all" else [int(n) for n in chosen.strip("[]").split(",")]}
-        for (options, chosen), stages in calls.items()
-    ], assumed
+        units_of = "all" if len(chosen) == len(units[stage]) else chosen
+        new = options_of[options] | {"stages": [], "where": units_of}
+        calls.setdefault((options, repr(units_of)), new)["stages"].append(stage)
+    return list(calls.values()), assumed
 
 
 def _block(
     shapes: Shapes, stage: str, slot: str, plugins: list[Plugin], *, subsampled: bool, placed: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """`block`, its place and its options, from the shapes of its tensors under our names; what is assumed.
+    """`block`, its place and its options, from the shapes of its tensors by our names inside it; what is assumed.
 
-    Args:
-        shapes: By name inside the block.
-        stage: "c2" to "c5".
-        slot: Where it sits in its unit.
-        plugins: What the config says.
-        subsampled: Whether the names of a non-local block tell that it pools keys and values.
-        placed: Whether its channels alone tell the slot.
+    `placed`: its channels alone tell the slot.
     """
     position = _AFTER[slot]
     kind = next((kind for mark, kind in _MARKS if mark in shapes), "context_block")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gcnet.checkpoints.content import names_in, table
+from gcnet.checkpoints.content import ABSENT, names_in, other_settings, table, value_at
 from gcnet.checkpoints.mmdet.plugins import only_in_training
 from gcnet.errors import CheckpointError
 from gcnet.models.preprocessing import MEAN, STD
-
-_ABSENT = object()
 
 # Settings with a single value that gcnet builds: (places in the model's config, allowed values).
 _FIXED: list[tuple[str, tuple[Any, ...]]] = [
@@ -53,48 +51,37 @@ _DEFAULTS: dict[str, Any] = {  # of `create_detector`, which are left out of a r
 def of_detector(config: Mapping[str, Any], kind: str) -> tuple[dict[str, Any], list[str]]:
     """Arguments of `create_detector` that differ from its defaults, and what is assumed for want of a config.
 
-    Args:
-        config: The names that the config assigns; {} if there is no config.
-        kind: Of detector, as in its name.
-
     Raises:
         CheckpointError: settings that it cannot build, all of them.
     """
     model, tests = table(config.get("model")), _tests(config)
     rcnn = "" if kind == "retinanet" else "rcnn."
     left_out = _refuse_others(config)
-    training, assumed = _asked(
-        norm_eval=(model, "backbone.norm_eval", True, "norms with fixed statistics in training (norm_eval)"),
-        frozen_stages=(model, "backbone.frozen_stages", 1, "frozen stages in training"),
+    (fixed, frozen), assumed = _asked(
+        (model, "backbone.norm_eval", True, "norms with fixed statistics in training (norm_eval)"),
+        (model, "backbone.frozen_stages", 1, "frozen stages in training"),
     )
     (pixels, assumed_pixels), (size, assumed_size) = _pixels(config), _size(config)
-    chosen, assumed_tests = _asked(
-        **{
-            key: (tests, rcnn + key, default, f"test_cfg.{rcnn}{key}")
-            for key, default in (
-                ("score_thr", 0.05),
-                ("nms", {"type": "nms", "iou_threshold": 0.5}),
-                ("max_per_img", 100),
-            )
-        }
+    (score, nms, count), assumed_tests = _asked(
+        (tests, f"{rcnn}score_thr", 0.05, f"test_cfg.{rcnn}score_thr"),
+        (tests, f"{rcnn}nms", {"type": "nms", "iou_threshold": 0.5}, f"test_cfg.{rcnn}nms"),
+        (tests, f"{rcnn}max_per_img", 100, f"test_cfg.{rcnn}max_per_img"),
     )
-    nms = chosen["nms"]
     if not isinstance(nms, Mapping) or nms.get("type", "nms") != "nms":
         raise CheckpointError(f"its config chooses detections by {nms!r}; gcnet has plain NMS")
     found = pixels | size
-    found |= {"norm": "frozen"} if training["norm_eval"] else {}
-    frozen = training["frozen_stages"]
+    found |= {"norm": "frozen"} if fixed else {}
     found |= {"frozen_stages": frozen} if isinstance(frozen, int) and 0 <= frozen <= 4 else {}
-    found["score_threshold"] = float(chosen["score_thr"])
+    found["score_threshold"] = float(score)
     found["nms_threshold"] = float(nms.get("iou_threshold", nms.get("iou_thr", 0.5)))
-    found["detections_per_image"] = int(chosen["max_per_img"])
+    found["detections_per_image"] = int(count)
     assumed = [*left_out, *assumed, *assumed_pixels, *assumed_size, *assumed_tests]
     if kind != "retinanet":
-        last = "rpn.max_num" if _value(tests, "rpn.max_num") is not _ABSENT else "rpn.max_per_img"
+        last = "rpn.max_num" if value_at(tests, "rpn.max_num") is not ABSENT else "rpn.max_per_img"
         proposals, lines = _asked(
-            before=(tests, "rpn.nms_pre", 1000, "test_cfg.rpn.nms_pre"), after=(tests, last, 1000, f"test_cfg.{last}")
+            (tests, "rpn.nms_pre", 1000, "test_cfg.rpn.nms_pre"), (tests, last, 1000, f"test_cfg.{last}")
         )
-        found["proposals"] = [int(proposals["before"]), int(proposals["after"])]
+        found["proposals"] = [int(number) for number in proposals]
         assumed += lines
     return {key: value for key, value in found.items() if _DEFAULTS.get(key) != value}, assumed
 
@@ -102,7 +89,7 @@ def of_detector(config: Mapping[str, Any], kind: str) -> tuple[dict[str, Any], l
 def classes(config: Mapping[str, Any]) -> list[str] | None:
     """Class names that the config itself gives to its data set."""
     paths = ("metainfo.classes", "classes", "test_dataloader.dataset.metainfo.classes", "data.test.classes")
-    return next((names for path in paths if (names := names_in(_value(config, path)))), None)
+    return next((names for path in paths if (names := names_in(value_at(config, path)))), None)
 
 
 def is_bgr(config: Mapping[str, Any]) -> bool:
@@ -115,15 +102,15 @@ def is_modulated(config: Mapping[str, Any], offsets: int) -> tuple[bool, list[st
     """Whether `offsets` channels of offsets are those of DCN v2 (27 per group), not v1 (18); what is assumed for it."""
     if (offsets % 18 == 0) != (offsets % 27 == 0):
         return offsets % 27 == 0, []
-    dcn = _value(config, "model.backbone.dcn")
+    dcn = value_at(config, "model.backbone.dcn")
     if isinstance(dcn, Mapping):
         return bool(dcn.get("modulated", dcn.get("type") == "DCNv2")), []
     return False, [f"deformable convolutions of v1: {offsets} offsets fit v1 and v2"]
 
 
 def _normalisation(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    where = _value(config, "model.data_preprocessor")
-    where = config.get("img_norm_cfg") if where is _ABSENT else where
+    where = value_at(config, "model.data_preprocessor")
+    where = config.get("img_norm_cfg") if where is ABSENT else where
     return where if isinstance(where, Mapping) and "mean" in where and "std" in where else None
 
 
@@ -147,16 +134,10 @@ def _size(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def _refuse_others(config: Mapping[str, Any]) -> list[str]:
     """Raises for what gcnet does not build; says what is left out or assumed."""
     model = config.get("model")
-    wrong = []
-    for path, allowed in _FIXED:
-        value = _value(model, path)
-        value = list(value) if isinstance(value, tuple) else value
-        if value is not _ABSENT and value is not None and value not in allowed:
-            wrong.append(f"{path}={value!r} (gcnet: {allowed[0]!r})")
-    if wrong:
-        raise CheckpointError(f"its config has settings that gcnet does not build: {'; '.join(wrong)}")
+    if wrong := other_settings(model, _FIXED):
+        raise CheckpointError(f"its config has settings that gcnet does not build: {wrong}")
     said = [f"without {name}, which acts in training only" for name in only_in_training(config)]
-    if _value(model, "backbone.style") is _ABSENT:
+    if value_at(model, "backbone.style") is ABSENT:
         said.append("stride in the 3x3 convolution (style): pytorch")
     return said
 
@@ -168,20 +149,14 @@ def _tests(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
-def _asked(**questions: tuple[Any, str, Any, str]) -> tuple[dict[str, Any], list[str]]:
+def _asked(*questions: tuple[Any, str, Any, str]) -> tuple[list[Any], list[str]]:
     """The answers to questions (where to look, the path there, mmdet's default, in words); a line per default taken."""
-    found = {key: _value(where, path) for key, (where, path, _, _) in questions.items()}
-    absent = [key for key, value in found.items() if value is _ABSENT]
-    defaults = {key: questions[key][2] for key in absent}
-    return found | defaults, [f"{questions[key][3]}: {questions[key][2]}" for key in absent]
-
-
-def _value(where: Any, path: str) -> Any:
-    for key in path.split("."):
-        if not isinstance(where, Mapping) or key not in where:
-            return _ABSENT
-        where = where[key]
-    return where
+    answers, lines = [], []
+    for where, path, default, words in questions:
+        value = value_at(where, path)
+        answers.append(default if value is ABSENT else value)
+        lines += [f"{words}: {default}"] if value is ABSENT else []
+    return answers, lines
 
 
 def _tables_in(value: Any) -> Iterator[Mapping[str, Any]]:

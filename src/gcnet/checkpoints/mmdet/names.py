@@ -76,11 +76,6 @@ def is_background_first(keys: Mapping[str, object]) -> bool:
     return any(pattern.match(key) for key in keys)
 
 
-def subsampled_blocks(keys: Mapping[str, Tensor], config: Mapping[str, Any]) -> set[str]:
-    """The non-local blocks, under our names ("layer3.0.context"), that pool keys and values."""
-    return plugins.subsampled(keys, plugins.slots(keys, config))
-
-
 def translate(state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
     """The same tensors under our names, in our shapes (views), in the file's order.
 

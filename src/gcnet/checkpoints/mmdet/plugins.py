@@ -26,6 +26,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gcnet.checkpoints.content import other_settings, table, value_at
 from gcnet.errors import CheckpointError
 
 SLOTS = {"after_conv1": "context_before_3x3", "after_conv2": "context_after_3x3", "after_conv3": "context"}
@@ -66,8 +67,7 @@ _LAYERS = {
         "proj_conv": "out",
     },
 }
-_TENSORS = {
-    "context_block": {},
+_TENSORS: dict[str, dict[str, str]] = {
     "nonlocal_block": {"concat_project.conv.weight": "concat_weight"},
     "gen_attention_block": {"appr_bias": "content_bias", "geom_bias": "position_bias", "gamma": "gamma"},
 }
@@ -76,7 +76,6 @@ _KEY = re.compile(r"backbone\.(layer\d+\.\d+)\.((context_block|nonlocal_block|ge
 
 # Settings with a single value that gcnet builds, by kind: (path, allowed values).
 _FIXED: dict[str, list[tuple[str, tuple[Any, ...]]]] = {
-    "context_block": [],
     "nonlocal_block": [("conv_cfg.type", ("Conv2d", "Conv")), ("norm_cfg.eps", (1e-5,))],
     "gen_attention_block": [("spatial_range", (-1,)), ("q_stride", (1,)), ("position_magnitude", (1,))],
 }
@@ -110,7 +109,8 @@ def configured(config: Mapping[str, Any]) -> list[Plugin]:
                 f"{', '.join(k for k in _KINDS if k != 'NonLocal2D')} at {', '.join(SLOTS)}"
             )
         kind = _KINDS[type_name]
-        _refuse_settings(kind, type_name, settings)
+        if wrong := other_settings(settings, _FIXED.get(kind, [])):
+            raise CheckpointError(f"its config has a {type_name} that gcnet does not build: {wrong}")
         name = kind + str(settings.get("postfix", ""))
         found += [Plugin(stage, kind, name, position, settings) for stage in stages]
     return found
@@ -181,31 +181,26 @@ def translate(tensors: Mapping[str, Tensor], found: Mapping[str, str]) -> dict[s
         if match is None or slot is None:
             continue
         kind, (layer, _, leaf) = match[3], match[4].rpartition(".")
-        name = _TENSORS[kind].get(match[4], f"{_LAYERS[kind][layer]}.{leaf}" if layer in _LAYERS[kind] else None)
-        if name is None:
+        name = _TENSORS.get(kind, {}).get(match[4])
+        if name is None and layer not in _LAYERS[kind]:
             continue
+        name = name or f"{_LAYERS[kind][layer]}.{leaf}"
         if value.ndim == 3 or name == "concat_weight":  # a norm of a (C, 1, 1) map is one of a vector
             value = value.flatten()
         ours[key] = f"backbone.body.{slot}.{name}", value.flatten(1) if value.ndim == 4 else value
     return ours
 
 
-def subsampled(tensors: Mapping[str, Tensor], found: Mapping[str, str]) -> set[str]:
+def subsampled(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> set[str]:
     """The slots whose non-local blocks pool keys and values: their layers sit in a Sequential."""
     matches = (_KEY.fullmatch(key) for key in tensors)
-    return {
-        found[f"{m[1]}.{m[2]}"]
-        for m in matches
-        if m and m[3] == "nonlocal_block" and m[4].startswith("g.0.") and f"{m[1]}.{m[2]}" in found
-    }
+    pooling = {f"{m[1]}.{m[2]}" for m in matches if m and m[3] == "nonlocal_block" and m[4].startswith("g.0.")}
+    return {slot for block, slot in slots(tensors, config).items() if block in pooling}
 
 
 def _entries(config: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Any, list[str]]]:
     """(settings, position, stages) of each plugin in a config of mmdet 2 and 3, or of 2019."""
-    model = config.get("model")
-    backbone = model.get("backbone") if isinstance(model, Mapping) else None
-    if not isinstance(backbone, Mapping):
-        return
+    backbone = table(value_at(config, "model.backbone"))
     plugins = backbone.get("plugins")
     for plugin in plugins if isinstance(plugins, list | tuple) else ():
         settings = plugin.get("cfg") if isinstance(plugin, Mapping) else None
@@ -227,18 +222,6 @@ def _stage(unit: str) -> str:
 
 def _stages(chosen: Any) -> list[str]:
     return [f"c{i + 2}" for i, on in enumerate(chosen) if on] if isinstance(chosen, list | tuple) else []
-
-
-def _refuse_settings(kind: str, type_name: str, settings: Mapping[str, Any]) -> None:
-    wrong = []
-    for path, allowed in _FIXED[kind]:
-        value: Any = settings
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is not None and value not in allowed:
-            wrong.append(f"{path}={value!r} (gcnet: {allowed[0]!r})")
-    if wrong:
-        raise CheckpointError(f"its config has a {type_name} that gcnet does not build: {'; '.join(wrong)}")
 
 
 def _width(tensors: Mapping[str, Tensor], unit: str, layer: str) -> int | None:

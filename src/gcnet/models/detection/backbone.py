@@ -24,16 +24,29 @@ from gcnet.errors import GcnetError
 
 NormLayer = Callable[[int], nn.Module]
 STRIDES = (4, 8, 16, 32)
-NORMS = ("batch", "frozen", "sync", "group")
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    """Groups of 32 channels, or of fewer where these do not divide by 32."""
+    return nn.GroupNorm(gcd(32, channels), channels)
+
+
+NORMS: dict[str, NormLayer] = {
+    "batch": nn.BatchNorm2d,
+    "frozen": FrozenBatchNorm2d,
+    "sync": nn.SyncBatchNorm,
+    "group": _group_norm,
+}
 
 
 class Shape(NamedTuple):
-    """A ResNet: its unit, units per stage, groups, and channels per group in C2."""
+    """A ResNet: its unit, units per stage, groups, channels per group in C2, and channels of the stem."""
 
     unit: type[resnet.BasicBlock | resnet.Bottleneck]
     layers: list[int]
     groups: int = 1
     group_width: int = 64
+    base_channels: int = 64
 
 
 RESNETS: dict[str, Shape] = {
@@ -51,27 +64,12 @@ RESNETS: dict[str, Shape] = {
 }
 
 
-def norm_layer(norm: str) -> NormLayer:
-    """The class of a norm by its name; groups of `group` are 32, or fewer where the channels do not divide by 32."""
-    layers: dict[str, NormLayer] = {
-        "batch": nn.BatchNorm2d,
-        "frozen": FrozenBatchNorm2d,
-        "sync": nn.SyncBatchNorm,
-        "group": _group_norm,
-    }
-    return layers[norm]
-
-
-def _group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(gcd(32, channels), channels)
-
-
 class Trunk(resnet.ResNet):
     """torchvision's ResNet with `base_channels` in place of 64, from the stem through all stages."""
 
-    def __init__(self, shape: Shape, base_channels: int, norm: NormLayer) -> None:
-        self.base_channels = base_channels
-        width = shape.group_width * 64 // base_channels  # torchvision's unit: at 64 base channels
+    def __init__(self, shape: Shape, norm: NormLayer) -> None:
+        self.base_channels = shape.base_channels
+        width = shape.group_width * 64 // shape.base_channels  # torchvision's unit: at 64 base channels
         super().__init__(shape.unit, shape.layers, groups=shape.groups, width_per_group=width, norm_layer=norm)
 
     def _make_layer(self, block: Any, planes: int, blocks: int, stride: int = 1, dilate: bool = False) -> nn.Sequential:
@@ -151,19 +149,18 @@ class Backbone(nn.Module):
         return self
 
 
-def build_body(name: str, *, norm: str, fixed_statistics: bool, base_channels: int | None, shape: Shape | None) -> Body:
-    """The net of that name: one of RESNETS (perhaps with another shape), `timm/NAME`, or another of torchvision."""
-    kind = "batch" if fixed_statistics else norm
-    if name in RESNETS:
-        trunk = Trunk(shape or RESNETS[name], base_channels or 64, norm_layer(kind))
+def build_body(name: str, norm: str, shape: Shape | None) -> Body:
+    """The net of that name: a ResNet of that shape, `timm/NAME`, or another of torchvision."""
+    if shape is not None:
+        trunk = Trunk(shape, NORMS[norm])
         layers = [f"layer{i}" for i in (1, 2, 3, 4)]
-        widths = [(base_channels or 64) * 2**i * trunk.layer1[0].expansion for i in range(4)]  # type: ignore[operator]
+        widths = [shape.base_channels * 2**i * shape.unit.expansion for i in range(4)]
         body = IntermediateLayerGetter(trunk, {layer: str(i) for i, layer in enumerate(layers)})
         return Body(body, [0, 1, 2, 3], widths, layers)
-    if kind == "group":
+    if norm == "group":
         raise GcnetError(f"norm='group' is for torchvision's ResNets; {name} comes with norms of its own: use 'batch'")
     body = _timm(name.removeprefix("timm/")) if name.startswith("timm/") else _features(name)
-    convert = {"batch": lambda m: m, "frozen": freeze_batch_norm_2d, "sync": convert_sync_batchnorm}[kind]
+    convert = {"batch": lambda m: m, "frozen": freeze_batch_norm_2d, "sync": convert_sync_batchnorm}[norm]
     return body._replace(module=convert(body.module))
 
 
@@ -181,8 +178,8 @@ def _timm(name: str) -> Body:
 
 def _features(name: str) -> Body:
     """Another classifier of torchvision whose trunk is the Sequential `features`, cut where the stride grows."""
-    known = [model for model in torchvision.models.list_models(module=torchvision.models) if "quantized" not in model]
-    net = torchvision.models.get_model(name, weights=None) if name in known else None
+    known = name in torchvision.models.list_models(module=torchvision.models)
+    net = torchvision.models.get_model(name, weights=None) if known else None
     trunk = getattr(net, "features", None)
     if type(trunk) is not nn.Sequential:
         raise GcnetError(

@@ -1,4 +1,4 @@
-"""Boxes as mmdetection handles them: deltas limited on both sides, NMS of groups by offsets, the choice per class.
+"""Boxes and masks as mmdetection handles them: NMS of groups by offsets, the choice per class, pasting of masks.
 
 N boxes, C classes; boxes are (x1, y1, x2, y2) in pixels.
 """
@@ -9,23 +9,11 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision.models.detection._utils import BoxCoder
+from torch.nn import functional as F
 from torchvision.ops import nms
 
 # From this many boxes on mmcv takes group after group instead of all at once.
 _ALL_AT_ONCE = 10_000
-
-
-class TwoSidedBoxCoder(BoxCoder):
-    """torchvision's coder, which limits how much a box may grow (1000 / 16), with the same limit on shrinking."""
-
-    def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
-        """Shapes: rel_codes (N, 4 K), boxes (N, 4) -> (N, 4 K)."""
-        rel_codes = in_float(rel_codes)  # bfloat16 would round a coordinate of 1000 to a multiple of 4
-        _, _, width, height = self.weights
-        limit = self.bbox_xform_clip
-        lowest = rel_codes.new_tensor([-math.inf, -math.inf, -limit * width, -limit * height])
-        return super().decode_single(torch.maximum(rel_codes, lowest.repeat(rel_codes.shape[1] // 4)), boxes)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
@@ -71,3 +59,38 @@ def in_float(values: Tensor) -> Tensor:
 def has_area(boxes: Tensor) -> Tensor:
     """Which of the boxes (N, 4) are wider and higher than nothing."""
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+def paste_masks(masks_N1MM: Tensor, boxes_N4: Tensor, size: tuple[int, int]) -> Tensor:
+    """Probabilities of the masks in the image, 0 outside of the boxes and a pixel around them.
+
+    mmdetection calls a pixel part of the mask from 0.5 on. torchvision rounds the boxes to whole pixels first.
+
+    Args:
+        masks_N1MM: probabilities in the boxes.
+        boxes_N4: in pixels of the image.
+        size: height and width of the image.
+
+    Shape: (N, 1, *size).
+    """
+    height, width = size
+    masks_N1MM = in_float(masks_N1MM)
+    pasted = masks_N1MM.new_zeros(len(masks_N1MM), 1, height, width)
+    for i, (x1, y1, x2, y2) in enumerate(boxes_N4.tolist()):
+        left, right = max(math.floor(x1) - 1, 0), min(math.ceil(x2) + 1, width)
+        top, bottom = max(math.floor(y1) - 1, 0), min(math.ceil(y2) + 1, height)
+        if left >= right or top >= bottom:
+            continue
+        xs = _inside(left, right, boxes_N4[i, 0], boxes_N4[i, 2])
+        ys = _inside(top, bottom, boxes_N4[i, 1], boxes_N4[i, 3])
+        grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)[None]
+        window = F.grid_sample(masks_N1MM[i : i + 1], grid.to(masks_N1MM), align_corners=False)
+        pasted[i : i + 1, :, top:bottom, left:right] = window
+    return pasted
+
+
+def _inside(start: int, stop: int, low: Tensor, high: Tensor) -> Tensor:
+    """Where the centres of the pixels lie in the box, from -1 (low) to 1; the middle in a box without width."""
+    centres = torch.arange(start, stop, device=low.device, dtype=low.dtype) + 0.5
+    places = (centres - low) / (high - low) * 2 - 1
+    return torch.where(places.isfinite(), places, 0.0)

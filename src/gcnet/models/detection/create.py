@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from gcnet import errors
 from gcnet.errors import GcnetError, whole
-from gcnet.models.detection import cascade
-from gcnet.models.detection.backbone import NORMS, RESNETS, Backbone, Shape, build_body, norm_layer
-from gcnet.models.detection.heads import BOX_HEADS, BoxPredictor, MaskPredictor, build_box_head
-from gcnet.models.detection.names import parsed
+from gcnet.models.catalogue import parsed
+from gcnet.models.detection.backbone import NORMS, RESNETS, Backbone, NormLayer, Shape, build_body
+from gcnet.models.detection.detectors import OneStage, TwoStage
 from gcnet.models.detection.presets import PRESETS, Preset
-from gcnet.models.detection.retinanet import OneStage
-from gcnet.models.detection.two_stage import TwoStage
+from gcnet.models.detection.roi_heads import (
+    BOX_HEADS,
+    DELTA_SCALES,
+    IOU_THRESHOLDS,
+    BoxPredictor,
+    CascadeRoIHeads,
+    MaskPredictor,
+    build_box_head,
+)
 from gcnet.models.preprocessing import MEAN, STD
 from gcnet.surgery import record
 
@@ -99,17 +103,13 @@ def create_detector(
     whole("num_classes", num_classes)
     parts = PRESETS[errors.choice("preset", preset, tuple(PRESETS))]
     backbone = _backbone(kind, trunk, parts, given)
-    choice = _Choice(score_threshold, nms_threshold, detections_per_image)
     transform = parts.transform(min_size, max_size, list(image_mean), list(image_std))  # type: ignore[arg-type]
     if kind == "retinanet":
-        model = _retinanet(parts, backbone, transform, num_classes, choice)
+        model = _retinanet(parts, backbone, num_classes, given)
+        model.transform = transform
     else:
-        width = (mask_channels or 256) if "mask" in kind else None
-        roi = box_head or "2fc", head_norm, rois_per_image or 512
-        heads = _Heads(parts, num_classes, fpn_channels, fc_channels or 1024, width, *roi, choice)
-        roi_heads = cascade.CascadeRoIHeads(heads.stage(k) for k in range(3)) if "cascade" in kind else heads.single()
-        rpn = _rpn(parts, fpn_channels, proposals or (1000, 1000), train_proposals or parts.train_proposals)
-        model = TwoStage(backbone, rpn, roi_heads, transform, num_classes=num_classes)
+        heads = _roi_heads(kind, parts, num_classes, given)
+        model = TwoStage(backbone, _rpn(parts, given), heads, transform, num_classes=num_classes)
     defaults = create_detector.__kwdefaults__ or {}
     chosen = {key: _plain(value) for key, value in given.items() if value != defaults[key]}
     task = "instances" if "mask" in kind else "detect"
@@ -121,88 +121,68 @@ def create_detector(
 
 def _backbone(kind: str, trunk: str, parts: Preset, given: dict[str, Any]) -> Backbone:
     dense = kind == "retinanet"
-    width, norm = given["fpn_channels"], given["head_norm"]
+    width = given["fpn_channels"]
     fixed = given["norm"] == "frozen" and parts.fixed_statistics
-    body = build_body(
-        trunk,
-        norm=given["norm"],
-        fixed_statistics=fixed,
-        base_channels=given["base_channels"],
-        shape=_shape(trunk, given),
-    )
+    body = build_body(trunk, "batch" if fixed else given["norm"], _shape(trunk, given))
     return Backbone(
         body,
         first=1 if dense else 0,
         out_channels=width,
         extra=parts.p6p7(body.channels[-1], width) if dense else LastLevelMaxPool(),
-        norm=None if norm is None else norm_layer(norm),
+        norm=_head_norm(given),
         frozen_stages=given["frozen_stages"],
         fixed_statistics=fixed,
     )
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """How detections are chosen."""
-
-    score: float
-    iou: float
-    count: int | None
+def _head_norm(given: dict[str, Any]) -> NormLayer | None:
+    return None if given["head_norm"] is None else NORMS[given["head_norm"]]
 
 
-@dataclass(frozen=True)
-class _Heads:
-    """Builds RoI heads: one, or the three of a cascade."""
-
-    parts: Preset
-    num_classes: int
-    channels: int
-    fc_channels: int
-    mask_channels: int | None
-    box_head: str
-    norm: str | None
-    rois_per_image: int
-    choice: _Choice
-
-    def single(self) -> RoIHeads:
-        return self._build(0.5, (0.1, 0.1, 0.2, 0.2), class_agnostic=False)
-
-    def stage(self, k: int) -> RoIHeads:
-        return self._build(cascade.IOU_THRESHOLDS[k], cascade.DELTA_SCALES[k], class_agnostic=True)
-
-    def _build(self, iou: float, scales: tuple[float, ...], *, class_agnostic: bool) -> RoIHeads:
-        parts = self.parts
-        norm = None if self.norm is None else norm_layer(self.norm)
-        last = parts.background_last
-        heads = parts.roi_heads(
-            parts.roi_pool(7),
-            build_box_head(self.box_head, self.channels, self.fc_channels, norm),
-            BoxPredictor(self.fc_channels, self.num_classes, background_last=last, class_agnostic=class_agnostic),
-            iou,
-            iou,
-            self.rois_per_image,
-            0.25,
-            None,
-            self.choice.score,
-            self.choice.iou,
-            self.choice.count or 100,
-        )
-        heads.box_coder = parts.coder(tuple(1 / scale for scale in scales))  # type: ignore[arg-type]
-        if self.mask_channels is not None:
-            width = self.mask_channels
-            heads.mask_roi_pool = parts.roi_pool(14)
-            heads.mask_head = MaskRCNNHeads(self.channels, (width,) * 4, 1, norm_layer=norm)
-            predictor = MaskPredictor if last else MaskRCNNPredictor
-            heads.mask_predictor = predictor(width, width, self.num_classes + (0 if last else 1))
-        return heads
+def _roi_heads(kind: str, parts: Preset, num_classes: int, given: dict[str, Any]) -> RoIHeads | CascadeRoIHeads:
+    cascade = kind.startswith("cascade")
+    stages = list(zip(IOU_THRESHOLDS, DELTA_SCALES, strict=True))
+    heads = []
+    for iou, scales in stages if cascade else stages[:1]:
+        head = _roi_head(parts, num_classes, given, iou=iou, class_agnostic=cascade)
+        head.box_coder = parts.coder(tuple(1 / scale for scale in scales))  # type: ignore[arg-type]
+        if "mask" in kind:
+            _add_masks(head, parts, num_classes, given)
+        heads.append(head)
+    return CascadeRoIHeads(heads) if cascade else heads[0]
 
 
-def _rpn(parts: Preset, channels: int, test: Sequence[int], train: Sequence[int]) -> RegionProposalNetwork:
-    sides = [32.0, 64.0, 128.0, 256.0, 512.0]
-    anchors = parts.anchors([[side] for side in sides], [4, 8, 16, 32, 64])
+def _roi_head(parts: Preset, classes: int, given: dict[str, Any], *, iou: float, class_agnostic: bool) -> RoIHeads:
+    width = given["fc_channels"] or 1024
+    return parts.roi_heads(
+        parts.roi_pool(7),
+        build_box_head(given["box_head"] or "2fc", given["fpn_channels"], width, _head_norm(given)),
+        BoxPredictor(width, classes, background_last=parts.background_last, class_agnostic=class_agnostic),
+        fg_iou_thresh=iou,
+        bg_iou_thresh=iou,
+        batch_size_per_image=given["rois_per_image"] or 512,
+        positive_fraction=0.25,
+        bbox_reg_weights=None,
+        score_thresh=given["score_threshold"],
+        nms_thresh=given["nms_threshold"],
+        detections_per_img=given["detections_per_image"] or 100,
+    )
+
+
+def _add_masks(head: RoIHeads, parts: Preset, classes: int, given: dict[str, Any]) -> None:
+    width = given["mask_channels"] or 256
+    head.mask_roi_pool = parts.roi_pool(14)
+    head.mask_head = MaskRCNNHeads(given["fpn_channels"], (width,) * 4, 1, norm_layer=_head_norm(given))
+    last = parts.background_last
+    head.mask_predictor = (MaskPredictor if last else MaskRCNNPredictor)(width, width, classes + (0 if last else 1))
+
+
+def _rpn(parts: Preset, given: dict[str, Any]) -> RegionProposalNetwork:
+    test, train = given["proposals"] or (1000, 1000), given["train_proposals"] or parts.train_proposals
+    anchors = parts.anchors([[32.0], [64.0], [128.0], [256.0], [512.0]], [4, 8, 16, 32, 64])
     rpn = parts.rpn(
         anchors,
-        RPNHead(channels, anchors.num_anchors_per_location()[0]),
+        RPNHead(given["fpn_channels"], anchors.num_anchors_per_location()[0]),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,
         batch_size_per_image=256,
@@ -215,9 +195,7 @@ def _rpn(parts: Preset, channels: int, test: Sequence[int], train: Sequence[int]
     return rpn
 
 
-def _retinanet(
-    parts: Preset, backbone: Backbone, transform: GeneralizedRCNNTransform, num_classes: int, choice: _Choice
-) -> OneStage:
+def _retinanet(parts: Preset, backbone: Backbone, num_classes: int, given: dict[str, Any]) -> OneStage:
     sides = [[side * 2 ** (k / 3) for k in range(3)] for side in (32.0, 64.0, 128.0, 256.0, 512.0)]
     anchors = parts.anchors(sides, [8, 16, 32, 64, 128])
     rows = num_classes + parts.retinanet.first_label
@@ -226,11 +204,10 @@ def _retinanet(
         rows,
         anchor_generator=anchors,
         head=RetinaNetHead(backbone.out_channels, anchors.num_anchors_per_location()[0], rows),
-        score_thresh=choice.score,
-        nms_thresh=choice.iou,
-        detections_per_img=choice.count or parts.retinanet_detections,
+        score_thresh=given["score_threshold"],
+        nms_thresh=given["nms_threshold"],
+        detections_per_img=given["detections_per_image"] or parts.retinanet_detections,
     )
-    model.transform = transform
     model.num_classes = num_classes
     model.box_coder = parts.coder((1.0, 1.0, 1.0, 1.0))
     model.head.regression_head.box_coder = model.box_coder
@@ -245,7 +222,7 @@ def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
     for key, reason in lacking.items():
         if given[key] is not None:
             raise GcnetError(f"{key}={given[key]!r}: a {kind} on {trunk} {reason}; leave {key} out")
-    for key, allowed in (("norm", NORMS), ("head_norm", (None, *NORMS)), ("box_head", (None, *BOX_HEADS))):
+    for key, allowed in (("norm", tuple(NORMS)), ("head_norm", (None, *NORMS)), ("box_head", (None, *BOX_HEADS))):
         errors.choice(key, given[key], allowed)
     if given["frozen_stages"] not in (None, 0, 1, 2, 3, 4):
         raise GcnetError(f"frozen_stages={given['frozen_stages']!r}: allowed are None and 0 (the stem) to 4 (up to C5)")
@@ -261,7 +238,7 @@ def _check(kind: str, trunk: str, given: dict[str, Any]) -> None:
 
 
 def _shape(trunk: str, given: dict[str, Any]) -> Shape | None:
-    """The ResNet with the given groups; the width of its groups follows `base_channels` unless it is given."""
+    """The ResNet as it is asked for; the width of its groups follows `base_channels` unless it is given."""
     if trunk not in RESNETS:
         return None
     known = RESNETS[trunk]
@@ -271,7 +248,7 @@ def _shape(trunk: str, given: dict[str, Any]) -> Shape | None:
         raise GcnetError(
             f"base_channels={base} leaves no channel in the groups of {trunk}; give groups=... and group_width=... too"
         )
-    return known._replace(groups=given["groups"] or known.groups, group_width=width)
+    return known._replace(groups=given["groups"] or known.groups, group_width=width, base_channels=base)
 
 
 def _plain(value: Any) -> Any:

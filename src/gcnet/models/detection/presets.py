@@ -14,13 +14,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from gcnet.models.detection.anchors import RATIOS, ExactAnchors
-from gcnet.models.detection.boxes import TwoSidedBoxCoder
-from gcnet.models.detection.retinanet import ExactOneStage, OneStage, PlainP6P7
-from gcnet.models.detection.roi_align import AlignedRoIPool
-from gcnet.models.detection.roi_heads import ExactRoIHeads
-from gcnet.models.detection.rpn import ExactRPN
-from gcnet.models.detection.transform import RoundedTransform
+from gcnet.models.detection import exact
+from gcnet.models.detection.detectors import OneStage
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "torchvision": Preset(
         anchors=lambda sizes, strides: AnchorGenerator(
-            tuple(tuple(map(int, sides)) for sides in sizes), (RATIOS,) * len(sizes)
+            tuple(tuple(map(int, sides)) for sides in sizes), (exact.RATIOS,) * len(sizes)
         ),
         coder=BoxCoder,
         rpn=RegionProposalNetwork,
@@ -68,14 +63,14 @@ PRESETS: dict[str, Preset] = {
         retinanet_detections=300,
     ),
     "mmdet": Preset(
-        anchors=ExactAnchors,
-        coder=TwoSidedBoxCoder,
-        rpn=ExactRPN,
-        roi_pool=AlignedRoIPool,
-        roi_heads=ExactRoIHeads,
-        transform=RoundedTransform,
-        retinanet=ExactOneStage,
-        p6p7=PlainP6P7,
+        anchors=exact.ExactAnchors,
+        coder=exact.TwoSidedBoxCoder,
+        rpn=exact.ExactRPN,
+        roi_pool=exact.AlignedRoIPool,
+        roi_heads=exact.ExactRoIHeads,
+        transform=exact.RoundedTransform,
+        retinanet=exact.ExactOneStage,
+        p6p7=exact.PlainP6P7,
         background_last=True,
         fixed_statistics=True,
         train_proposals=(2000, 1000),
