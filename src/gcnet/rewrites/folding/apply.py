@@ -151,7 +151,7 @@ def _merge_block(
     is_conv = conv_name in flow.layers and flow.layers[conv_name].kind == "conv"
     conv: Any = model.get_submodule(conv_name) if is_conv else None
     if is_pointwise(conv) and conv.in_channels <= conv.out_channels and flow.only_reader(source) == name:
-        _take_out(model, name, block, {conv: carry_hooks(conv, FoldedContext(conv, block).eval())})
+        _take_out(model, name, block, conv, FoldedContext(conv, block))
         return
     if not flow.owns_input(name):
         return
@@ -160,13 +160,14 @@ def _merge_block(
     if is_pointwise(following):
         _refuse_tied(tied, str(reader))
         _refuse_hooks(model, str(reader))
-        _take_out(model, name, block, {following: carry_hooks(following, ContextThenConv(block, following).eval())})
+        _take_out(model, name, block, following, ContextThenConv(block, following))
     else:
         folded = FoldedBlock(block).eval()
         record.carry(block, folded)
         replace(model, {block: folded})
 
 
-def _take_out(model: nn.Module, name: str, block: nn.Module, new: dict[nn.Module, nn.Module]) -> None:
-    detach(model, name)
-    replace(model, {**new, block: nn.Identity().eval()})  # the block, where it stands under a second name
+def _take_out(model: nn.Module, name: str, block: nn.Module, conv: nn.Module, merged: nn.Module) -> None:
+    detach(model, name)  # before the hooks are carried over: one of them may call the block
+    new = {conv: carry_hooks(conv, merged.eval()), block: nn.Identity().eval()}  # it may stand under a second name
+    replace(model, new)
