@@ -287,6 +287,28 @@ def test_hooks_of_others_on_the_same_module_are_kept():
     assert calls == ["theirs", "later", "later", "later", "theirs"]
 
 
+@pytest.mark.parametrize(
+    ("family", "position"),
+    [
+        ("torchvision BasicBlock", "after_1x1"),
+        ("torchvision Bottleneck", "after_add"),
+        ("timm ResNet", "after_1x1"),
+        ("timm ResNet", "after_add"),
+        ("torchvision EfficientNet", "after_1x1"),  # a Sequential calls the block
+    ],
+)
+@pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_a_backward_hook_on_a_block_sees_the_gradient(family, position, register):
+    model = gcnet.insert(build(family), "gc", stages="c4", where="last", position=position)
+    (block,) = gcnet.inserted(model).values()
+    seen, x = [], torch.randn(1, 3, 64, 64)
+    expected = model(x)
+    getattr(block, register)(lambda module, *gradients: seen.append(gradients[-1][0]))
+    assert torch.equal(model(x), expected)
+    model(x).square().sum().backward()
+    assert [bool(gradient.abs().sum()) for gradient in seen] == [True]
+
+
 def test_a_hook_registered_after_unpickling_does_not_push_the_block_out(monkeypatch):
     model, x = gcnet.insert(Net().eval(), at="act", reduction=4), torch.randn(1, 3, 16, 16)
     awake(model, gcnet.inserted(model))

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from gcnet.errors import RewriteError
 
 _HOOK_ID = 1 << 48
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+_BACKWARD_HOOKS = ("_backward_pre_hooks", "_backward_hooks")
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", *_BACKWARD_HOOKS)
 AFTER = "context"
 BEFORE = "context_before"
 
@@ -78,13 +79,12 @@ def attach(model: nn.Module, place: Place, block: nn.Module) -> None:
             "insert into the model without it, or choose other stages, where or position"
         )
     if place.side == "output":
-        if type(host).forward is not nn.Sequential.forward:  # a Sequential calls its last child without a hook
-            if isinstance(host, nn.Sequential | nn.ModuleDict | nn.ModuleList):
-                raise RewriteError(
-                    f"{place.host!r} is a {type(host).__name__} that runs its own children and cannot carry one more; "
-                    "choose a module inside it"
-                )
-            _hooks(host, "output")[_HOOK_ID] = pass_output_through
+        if isinstance(host, nn.Sequential | nn.ModuleDict | nn.ModuleList) and not _calls_children(host):
+            raise RewriteError(
+                f"{place.host!r} is a {type(host).__name__} that runs its own children and cannot carry one more; "
+                "choose a module inside it"
+            )
+        _hooks(host, "output")[_HOOK_ID] = pass_output_through
     elif place.side == "input":
         if isinstance(host, nn.Sequential | nn.ModuleDict | nn.ModuleList):
             raise RewriteError(f"{place.host!r} is a {type(host).__name__}; no block can be put before it")
@@ -99,12 +99,13 @@ def detach(model: nn.Module, name: str) -> None:
     host_name, _, child = name.rpartition(".")
     host = model.get_submodule(host_name)
     side = getattr(block, "gcnet_side", None)
+    if side in ("output", "input"):
+        _hooks(host, side).pop(_HOOK_ID, None)
     if side == "slot":
         host.register_module(child, None)
-    elif side is None or (side == "output" and type(host).forward is nn.Sequential.forward):
+    elif side is None or (side == "output" and _calls_children(host)):
         host.register_module(child, nn.Identity().train(block.training))
     else:
-        _hooks(host, side).pop(_HOOK_ID)
         delattr(host, child)
 
 
@@ -151,19 +152,34 @@ def parameter_holders(model: nn.Module) -> dict[int, list[str]]:
 
 def is_called(host: nn.Module, side: str) -> bool:
     """Whether a host still passes its output, or its input, through the block it carries."""
-    in_line = side == "output" and type(host).forward is nn.Sequential.forward
-    return side == "slot" or in_line or _HOOK_ID in _hooks(host, side)
+    return side == "slot" or (side == "output" and _calls_children(host)) or _HOOK_ID in _hooks(host, side)
+
+
+def _calls_children(host: nn.Module) -> bool:
+    """Whether the block is called as the last child of a Sequential: the hook then only looks after the output."""
+    return type(host).forward is nn.Sequential.forward
 
 
 def _hooks(host: nn.Module, side: str) -> dict[int, Any]:
     return vars(host)["_forward_hooks" if side == "output" else "_forward_pre_hooks"]
 
 
+def through(block: nn.Module, x: Tensor) -> Tensor:
+    """The block's output, into which others may write."""
+    return _writable(block, block(x))
+
+
+def _writable(block: nn.Module, output: Tensor) -> Tensor:
+    """A full backward hook makes a view of the output, and autograd lets nobody write into it: then a copy."""
+    return output.clone() if any(getattr(block, kind) for kind in _BACKWARD_HOOKS) else output
+
+
 def pass_output_through(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
     """Forward hook: the module's output goes through the block it carries."""
-    return module.get_submodule(AFTER)(output)
+    block = module.get_submodule(AFTER)
+    return _writable(block, output) if _calls_children(module) else through(block, output)
 
 
 def pass_input_through(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Forward pre-hook: the module's first argument goes through the block it carries."""
-    return (module.get_submodule(BEFORE)(args[0]), *args[1:])
+    return (through(module.get_submodule(BEFORE), args[0]), *args[1:])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from gcnet.surgery import narrow
-from gcnet.surgery.places import replace
+from gcnet.surgery.places import replace, through
 
 
 class BasicBlock(resnet.BasicBlock):
@@ -32,7 +32,7 @@ class BasicBlock(resnet.BasicBlock):
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return _join(self, x, out if self.context is None else self.context(out))
+        return _join(self, x, out if self.context is None else through(self.context, out))
 
 
 class Bottleneck(resnet.Bottleneck):
@@ -47,9 +47,9 @@ class Bottleneck(resnet.Bottleneck):
         """What the last convolution reads."""
         out = self.relu(self.bn1(self.conv1(x)))
         if self.context_before_3x3 is not None:
-            out = self.context_before_3x3(out)
+            out = through(self.context_before_3x3, out)
         out = self.relu(self.bn2(self.conv2(out)))
-        return out if self.context_after_3x3 is None else self.context_after_3x3(out)
+        return out if self.context_after_3x3 is None else through(self.context_after_3x3, out)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.narrow_map(x)
@@ -61,13 +61,13 @@ class Bottleneck(resnet.Bottleneck):
         ):
             return _join(self, x, narrow.context_from_narrow_map(self.conv3, self.bn3, self.context, out))
         out = self.bn3(self.conv3(out))
-        return _join(self, x, out if self.context is None else self.context(out))
+        return _join(self, x, out if self.context is None else through(self.context, out))
 
 
 def _join(unit: BasicBlock | Bottleneck, x: Tensor, out: Tensor) -> Tensor:
     out += x if unit.downsample is None else unit.downsample(x)
     if unit.context_sum is not None:
-        out = unit.context_sum(out)
+        out = through(unit.context_sum, out)
     return unit.relu(out)
 
 
