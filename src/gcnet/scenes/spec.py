@@ -49,6 +49,8 @@ SPEC = TaskSpec(
     metric="balanced_accuracy",
     settings=TaskSettings,
     idle=("deform", "detector_options"),
+    builds=lambda name: name == "scenes",
+    usual_classes=6,
     recognise=_recognise,
     read=_read,
     build=_build,

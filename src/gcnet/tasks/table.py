@@ -33,6 +33,11 @@ def spec(name: str) -> TaskSpec:
     return loaded(TASKS[choice("task", name, tuple(TASKS), kind=SettingsError)])
 
 
+def spec_that_builds(name: str) -> TaskSpec:
+    """The task that a model of that name is made for, as `gcnet.create_model` takes it."""
+    return next(known for known in map(spec, reversed(TASKS)) if known.builds(name))
+
+
 def spec_of(model: nn.Module) -> TaskSpec:
     """The task that a model is for: what its record says, else the last one in the table that recognises it."""
     from gcnet.surgery import record  # brings torch, which the table does without
