@@ -39,7 +39,7 @@ HANDED_OUT = {("gcnet.recipes", "gcnet.scenes.demo")}
 # Outside package -> the only places that import it: files, or folders that end in "/".
 OUTSIDE = {
     "lightning": (
-        *("tasks/run_data.py", "tasks/run_files.py", "tasks/step.py"),
+        *("tasks/run_files.py", "tasks/step.py"),
         *("recipes/run/fit.py", "recipes/run/training.py"),
     ),
     "torchmetrics": ("tasks/classification/metrics.py", "scenes/task.py"),

@@ -153,6 +153,10 @@ def test_predict_draws_every_image_and_writes_its_objects_beside_it(run, discs, 
         predict(run.folder, image, show_attention=True)
     with pytest.raises(SettingsError, match="threshold=2: allowed are scores from 0 to 1"):
         predict(run.folder, image, threshold=2)
+    before = image.read_bytes()
+    with pytest.raises(SettingsError, match=r"val0\.png would be written over; give another folder"):
+        predict(run.folder, image.parent, out=image.parent)
+    assert image.read_bytes() == before
 
 
 def test_the_published_recipe_scales_its_learning_rate_and_says_so():

@@ -61,7 +61,7 @@ def test_a_run_that_is_not_finished_says_how_to_finish_it(tmp_path):
 
 def test_images_are_files_and_what_is_in_folders(tmp_path):
     (tmp_path / "deep").mkdir()
-    for name in ("a.png", "deep/b.JPG", "deep/c.txt"):
+    for name in ("a.png", "deep/b.JPG", "deep/c.txt", ".a.png", "deep/._b.JPG"):
         (tmp_path / name).touch()
     found = [tmp_path / "a.png", tmp_path / "deep" / "b.JPG"]
     assert find_images(tmp_path) == find_images([tmp_path, found[0]]) == found
@@ -80,6 +80,8 @@ def test_where_a_file_cannot_be_written_is_said_before_the_work(tmp_path):
     with pytest.raises(SettingsError, match="is a folder"):
         file_to_write(tmp_path)
     with pytest.raises(SettingsError, match="does not exist; make it first"):
-        checkpoint_to_write(tmp_path / "no" / "m.safetensors")
+        checkpoint_to_write(tmp_path / "no" / "m.safetensors", "source")
     with pytest.raises(SettingsError, match=r"a checkpoint is a \.safetensors file \(`gcnet export` writes others\)"):
-        checkpoint_to_write(tmp_path / "m.pth")
+        checkpoint_to_write(tmp_path / "m.pth", "source")
+    with pytest.raises(SettingsError, match="is the file to be converted; give another name"):
+        checkpoint_to_write(tmp_path / "deep" / ".." / "m.safetensors", tmp_path / "m.safetensors")

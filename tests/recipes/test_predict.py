@@ -99,3 +99,13 @@ def test_a_model_without_an_attention_map_cannot_show_one(photos, tmp_path):
         predict(tmp_path / "m.safetensors", photos / "test", out=tmp_path / "out", show_attention=True)
     with pytest.raises(SettingsError, match="say where they go by out"):
         predict(tmp_path / "m.safetensors", photos / "test", show_attention=True)
+
+
+def test_nothing_is_written_over_but_what_predict_made_itself(weights, photos, tmp_path):
+    image, out = photos / "test" / "red" / "0.png", tmp_path / "out"
+    first = predict(weights, image, out=out)
+    assert predict(weights, image, out=out) == first
+    (out / "predictions.csv").write_text("my own figures\n")
+    with pytest.raises(SettingsError, match=r"out'?: predictions.csv would be written over; give another folder"):
+        predict(weights, image, out=out)
+    assert (out / "predictions.csv").read_text() == "my own figures\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -31,23 +30,22 @@ def predict(
 
     gcnet predict IMAGE... --weights runs/run1 --out DIR
     """
+    from gcnet.recipes.inputs import stored_model
     from gcnet.recipes.prediction import predict as run
+    from gcnet.tasks.table import spec_of
 
-    results = run(weights, images, out=out, threshold=threshold, show_attention=show_attention, progress=True)
-    detector = "objects" in results[0]
-    table = Table("image", "objects") if detector else Table("image", "class", "score")
+    model = stored_model(weights)
+    results = run(model, images, out=out, threshold=threshold, show_attention=show_attention, progress=True)
+    known = spec_of(model)
     broken = [entry for entry in results if entry["error"] is not None]
-    for entry in results:
-        if entry["error"] is None and detector:
-            counts = Counter(one["class"] for one in entry["objects"])
-            found = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-            table.add_row(escape(entry["path"]), escape(found) or "none")
-        elif entry["error"] is None:
-            table.add_row(escape(entry["path"]), escape(entry["class"]), f"{entry['score']:.3f}")
+    rows = [{"image": entry["path"], **known.shown(entry)} for entry in results if entry["error"] is None]
     console = Console()
-    if table.row_count:
+    if rows:
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*map(escape, row.values()))
         console.print(table)
-    if out is not None and detector:
+    if out is not None and known.draw is not None:
         kinds = "a picture and a JSON file" + (", a picture of the attention" if show_attention else "")
         console.print(f"written: {out}: for each image {kinds}", highlight=False, soft_wrap=True)
     elif out is not None:

@@ -31,10 +31,9 @@ class ResumableLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # A generator: nothing is drawn before the first batch is asked for, when the epoch has been set.
         self.given, self._skip = self._skip, 0
-        order = _Without(self.batch_sampler, self.given)
         loader = DataLoader(
             self.dataset,
-            batch_sampler=order,
+            batch_sampler=list(self.batch_sampler or ())[self.given :],
             num_workers=self.num_workers,
             collate_fn=self.collate_fn,
             pin_memory=self.pin_memory,
@@ -52,32 +51,13 @@ class ResumableLoader(DataLoader[Any]):
         self._skip = state_dict["given"] % max(1, len(self))
 
 
-class _Without:
-    """The batches of a sampler without the first ones."""
-
-    def __init__(self, batches: Any, first: int) -> None:
-        self.batches = batches
-        self.first = first
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (batch for place, batch in enumerate(self.batches) if place >= self.first)
-
-    def __len__(self) -> int:
-        return len(self.batches) - self.first
-
-
 def train_loader(
     source: Source, *, batch_size: int, workers: int, seed: int, rank: int = 0, world: int = 1
 ) -> ResumableLoader:
     """Shuffled batches of the training part; an incomplete last one is left out unless it is the only one."""
     dataset = source.datasets["train"]
     sampler = EpochSampler(dataset, num_replicas=world, rank=rank, shuffle=True, seed=seed)
-    common: dict[str, Any] = {
-        "num_workers": workers,
-        "collate_fn": source.collate,
-        "pin_memory": torch.cuda.is_available(),
-        "generator": torch.Generator().manual_seed(derive(seed, "loader")),
-    }
+    common = _common(source, workers, derive(seed, "loader"))
     if source.groups is not None:
         return ResumableLoader(dataset, batch_sampler=GroupedBatches(sampler, source.groups, batch_size), **common)
     return ResumableLoader(dataset, batch_size, sampler=sampler, drop_last=len(sampler) >= batch_size, **common)
@@ -89,12 +69,14 @@ def eval_loader(
     """All examples of a part, in order."""
     dataset = source.datasets[split]
     sampler = DistributedSampler(dataset, num_replicas=world, rank=rank, shuffle=False) if world > 1 else None
-    return DataLoader(
-        dataset,
-        batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        collate_fn=source.collate,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator().manual_seed(0),  # else every pass would draw from the global generator
-    )
+    return DataLoader(dataset, batch_size, sampler=sampler, **_common(source, workers, seed=0))
+
+
+def _common(source: Source, workers: int, seed: int) -> dict[str, Any]:
+    """Of all loaders; one without a generator of its own would draw from the global one with every pass."""
+    return {
+        "num_workers": workers,
+        "collate_fn": source.collate,
+        "pin_memory": torch.cuda.is_available(),
+        "generator": torch.Generator().manual_seed(seed),
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gcnet.analysis.grids import MOST_IMAGES
-from gcnet.errors import SettingsError
+from gcnet.errors import SettingsError, whole
 from gcnet.recipes.inputs import as_list, device_of, find_images, model_of
 from gcnet.report.analysis import Analysis
 from gcnet.report.analysis import analyze as analyze_model
@@ -39,8 +39,8 @@ def analyze(
         RunError, CheckpointError, FileNotFoundError: no usable model there.
         ValueError: the model holds no attention that can be read.
     """
-    if limit is not None and limit < 1:
-        raise SettingsError(f"limit={limit} must be at least 1")
+    if limit is not None:
+        whole("limit", limit, kind=SettingsError)
     built = model_of(model, weights=weights).to(device_of())
     places = as_list(images)
     known = spec_of(built)

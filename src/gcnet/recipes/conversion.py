@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from gcnet.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
-from gcnet.errors import SettingsError
 from gcnet.recipes.inputs import checkpoint_to_write, weights_of
 from gcnet.surgery.probe import example_input
+from gcnet.tasks.table import spec_of
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ def convert(source: str | Path, out: str | Path, *, strict: bool = False) -> Con
         SettingsError: `out` is no .safetensors file in a folder that exists, or is `source` itself.
         RunError, CheckpointError: `source` cannot be read; the message says why.
     """
-    source, out = weights_of(source), checkpoint_to_write(out)
-    if out.resolve() == source.resolve():
-        raise SettingsError(f"out={str(out)!r} is the file to be converted; give another name")
+    source, out = weights_of(source), checkpoint_to_write(out, source)
     found = load_checkpoint(source, strict=strict)
     save_checkpoint(found.model, out)
     before, after = _outputs(found.model), _outputs(load_checkpoint(out).model)
@@ -55,11 +53,8 @@ def convert(source: str | Path, out: str | Path, *, strict: bool = False) -> Con
 
 def _outputs(model: nn.Module) -> list[torch.Tensor]:
     """All tensors that the model puts out for one small image."""
-    generator = torch.Generator().manual_seed(0)
-    trace: Any = getattr(model, "trace", None)  # of detectors: also what their thresholds would hide
+    like = example_input(model)
+    image = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    every_layer = spec_of(model).cost(model, image).module  # of a detector also what its thresholds would hide
     with torch.no_grad():
-        if trace is not None:
-            outputs = trace(torch.randn(1, 3, 96, 128, generator=generator), [(96, 128)])
-        else:
-            outputs = model(torch.rand(example_input(model).shape, generator=generator).to(example_input(model)))
-    return [leaf for leaf in tree_leaves(outputs) if torch.is_tensor(leaf)]
+        return [leaf for leaf in tree_leaves(every_layer(image)) if torch.is_tensor(leaf)]

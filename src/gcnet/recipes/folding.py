@@ -36,11 +36,11 @@ def fold(source: str | Path, out: str | Path) -> Folded:
         out: the safetensors file to be written.
 
     Raises:
-        SettingsError: `out` is no .safetensors file in a folder that exists, or `source` is folded already.
+        SettingsError: `out` is no .safetensors file in a folder that exists, or is `source`; `source` is folded.
         RunError, CheckpointError: no model in `source`.
         RewriteError: the model cannot be folded; the message says why.
     """
-    out = checkpoint_to_write(out)
+    out = checkpoint_to_write(out, source)
     model = stored_model(source)
     if record.has(model, "fold"):
         raise SettingsError(f"source={str(source)!r} is folded already")

@@ -6,7 +6,6 @@ A model is the folder of a run, a file that `gcnet.load_checkpoint` opens or, wh
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,12 +13,11 @@ import torch
 from torch import nn
 
 from gcnet.checkpoints import load_checkpoint
-from gcnet.data.images import EXTENSIONS
+from gcnet.data.listing import images_in
 from gcnet.errors import RunError, SettingsError, UsageError
 from gcnet.models import create_model
 from gcnet.models.create import family
 from gcnet.tasks.parts import BlockSettings
-from gcnet.tasks.settings import from_json
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")  # of files; what ends so and is not there is no name
 
@@ -65,24 +63,12 @@ def model_of(source: str | Path, *, weights: str | Path | None = None, block: Bl
     return create_model(name, num_classes=family(name).classes, weights=weights, block=block.name, **block.places())
 
 
-def data_of(source: str | Path, data: str | None) -> str | None:
-    """The data that were named, or else those of the run; None for a file of weights, which names none."""
-    settings = Path(source) / "settings.json"
-    return from_json(settings).data.path if data is None and settings.is_file() else data
-
-
 def find_images(places: str | Path | Iterable[str | Path]) -> list[Path]:
-    """The files named, and all images in the folders named, each once."""
-    found: dict[Path, None] = {}
-    for place in map(Path, as_list(places)):
-        if place.is_dir():
-            inside = [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
-            found |= dict.fromkeys(sorted(file for file in inside if file.suffix.lower() in EXTENSIONS))
-        else:
-            found[place] = None
-    if not found:
+    """The files named, and all images in the folders named (`gcnet.data.listing.images_in`), each once."""
+    found = [images_in(place) if place.is_dir() else [place] for place in map(Path, as_list(places))]
+    if not any(found):
         raise SettingsError("images: none given, and none in the folders given")
-    return list(found)
+    return list(dict.fromkeys(file for files in found for file in files))
 
 
 def as_list(places: str | Path | Iterable[str | Path]) -> list[str | Path]:
@@ -108,9 +94,11 @@ def file_to_write(out: str | Path) -> Path:
     return out
 
 
-def checkpoint_to_write(out: str | Path) -> Path:
-    """`out`, if it can become a checkpoint."""
+def checkpoint_to_write(out: str | Path, source: str | Path) -> Path:
+    """`out`, if it can become a checkpoint and is not the one that is read."""
     out = Path(out)
+    if out.resolve() == weights_of(source).resolve():
+        raise SettingsError(f"out={str(out)!r} is the file to be converted; give another name")
     if out.suffix.lower() != ".safetensors":
         raise SettingsError(f"out={str(out)!r}: a checkpoint is a .safetensors file (`gcnet export` writes others)")
     return file_to_write(out)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from gcnet.analysis.grids import picture_of
@@ -19,15 +18,19 @@ from gcnet.files.atomic import write_atomically, write_text
 from gcnet.recipes.inputs import device_of, find_images, stored_model
 from gcnet.report.attention import NO_MAP, attention_maps, draw_attention, last_of_stages
 from gcnet.report.terminal import tracked
+from gcnet.report.texts import to_csv
 from gcnet.surgery import record
 from gcnet.tasks.spec import Prediction
 from gcnet.tasks.table import spec_of
 
+TABLES = ("predictions.json", "predictions.csv")
+COLUMNS = ("path", "class", "score", "error")
+MARK = ("Software", "gcnet predict")  # in every picture that is written
 Readable = tuple[Path, Prediction, Tensor]  # the files beside it begin like this; what was found; the image
 
 
 def predict(
-    weights: str | Path,
+    weights: str | Path | nn.Module,
     images: str | Path | Sequence[str | Path],
     *,
     out: str | Path | None = None,
@@ -38,7 +41,7 @@ def predict(
     """The class of every image, or for a detector the objects in it.
 
     Args:
-        weights: the folder of a run, or a file of `gcnet.save_checkpoint`.
+        weights: the folder of a run, a file of `gcnet.save_checkpoint`, or a model.
         images: files and folders; folders are searched at any depth for files with an image's extension.
         out: a folder that gets `predictions.csv` and `predictions.json`, of a detector for each image a picture (boxes,
             masks, scores) and a JSON file with its name; None to write nothing.
@@ -54,7 +57,8 @@ def predict(
 
     Raises:
         RunError, CheckpointError: no usable model there.
-        SettingsError: no image found, a model that does not read photographs, or one without an attention map to show.
+        SettingsError: no image found, a model that does not read photographs, or one without an attention map to show;
+            a file in `out` that would be written over and is one of the images, or was not made by this function.
     """
     if not 0 <= threshold <= 1:
         raise SettingsError(f"threshold={threshold!r}: allowed are scores from 0 to 1")
@@ -63,9 +67,13 @@ def predict(
     model = stored_model(weights)
     known = spec_of(model)
     if known.predict is None:
-        raise SettingsError(f"weights={str(weights)!r} is of a model that does not read photographs")
+        raise SettingsError("weights are of a model that does not read photographs")
     paths = find_images(images)
     names = file_names(paths)
+    if out is not None:
+        written = TABLES if known.draw is None else tuple(name + end for name in names for end in (".png", ".json"))
+        written += tuple(f"{name}.attention.png" for name in names if show_attention)
+        _check_free([Path(out) / name for name in written], paths)
     model = model.eval().to(device_of())
     results: list[dict[str, Any]] = []
     for start in tracked(range(0, len(paths), known.at_once), "predicting", progress):
@@ -74,18 +82,41 @@ def predict(
             found = known.predict(model, paths[part], threshold)
         results += [one.entry for one in found]
         if out is not None:
-            readable = _readable([Path(out) / name for name in names[part]], found)
+            files = (Path(out) / name for name in names[part])
+            readable = [(file, one, one.seen) for file, one in zip(files, found, strict=True) if one.seen is not None]
             if known.draw is not None:
                 _draw(readable, known.draw)
             if show_attention and readable:
                 _draw_attention(readable, maps, model)
     if out is not None and known.draw is None:
-        _write_tables(Path(out), results)
+        write_text(Path(out) / "predictions.json", json.dumps(results, indent=2) + "\n")
+        rows = [{name: entry[name] for name in COLUMNS} for entry in results]
+        write_text(Path(out) / "predictions.csv", to_csv(rows))
     return results
 
 
-def _readable(files: Sequence[Path], found: Sequence[Prediction]) -> list[Readable]:
-    return [(file, one, one.seen) for file, one in zip(files, found, strict=True) if one.seen is not None]
+def _check_free(files: Sequence[Path], images: Sequence[Path]) -> None:
+    """Refuse to write over an image that is looked at, or over a file of somebody else's."""
+    inputs = {path.resolve() for path in images}
+    for file in files:
+        if file.resolve() in inputs or (file.exists() and not _is_ours(file)):
+            raise SettingsError(f"out={str(file.parent)!r}: {file.name} would be written over; give another folder")
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether an earlier call wrote it."""
+    name, value = MARK
+    try:
+        if file.suffix == ".png":
+            with Image.open(file) as picture:
+                return picture.info.get(name) == value
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".csv":
+            return text.startswith(",".join(COLUMNS) + "\n")
+        content = json.loads(text)
+        return all({"path", "error"} <= set(entry) for entry in (content if isinstance(content, list) else [content]))
+    except (OSError, TypeError, ValueError):
+        return False
 
 
 def _draw(readable: list[Readable], draw: Callable[[Tensor, Mapping[str, Any]], Tensor]) -> None:
@@ -115,7 +146,9 @@ def _beside(file: Path, ending: str) -> Path:
 def _write_picture(file: Path, image: Tensor) -> None:
     """uint8 (3, H, W) as PNG."""
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    write_atomically(file, lambda target: picture.save(target, format="PNG"))
+    mark = PngInfo()
+    mark.add_text(*MARK)
+    write_atomically(file, lambda target: picture.save(target, format="PNG", pnginfo=mark))
 
 
 def file_names(paths: Sequence[Path]) -> list[str]:
@@ -130,12 +163,3 @@ def file_names(paths: Sequence[Path]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
-
-
-def _write_tables(out: Path, results: list[dict[str, Any]]) -> None:
-    write_text(out / "predictions.json", json.dumps(results, indent=2) + "\n")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["path", "class", "score", "error"], extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(results)
-    write_text(out / "predictions.csv", text.getvalue())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from gcnet.analysis.intervals import Median
 from gcnet.checkpoints import save_checkpoint
-from gcnet.data.classification.folders import load_classification
 from gcnet.data.classification.transforms import eval_transform
 from gcnet.data.images import read_image
 from gcnet.errors import ImageError, SettingsError, whole
-from gcnet.recipes.inputs import checkpoint_to_write, data_of, device_of, find_images, stored_model
+from gcnet.recipes.inputs import checkpoint_to_write, device_of, find_images, stored_model
 from gcnet.report.terminal import tracked
 from gcnet.rewrites.simplification.apply import simplify as simplify_model
 from gcnet.rewrites.simplification.report import Simplification
 from gcnet.surgery import record
 from gcnet.surgery.timing import time_side_by_side
+from gcnet.tasks.settings import from_json
 from gcnet.tasks.table import spec_of
 
 
@@ -79,7 +79,7 @@ def simplify(
         RewriteError: no non-local block in the model, fewer than two images that can be read.
         RunError, CheckpointError, DataError: no usable model or data there.
     """
-    out = checkpoint_to_write(out)
+    out = checkpoint_to_write(out, source)
     whole("count", count, 2, kind=SettingsError)
     whole("batch_size", batch_size, kind=SettingsError)
     model = stored_model(source)
@@ -88,7 +88,8 @@ def simplify(
     batches = _batched(examples, batch_size)
     first = next(batches, None)
     model = model.to(device_of())
-    simplified: Any = simplify_model(model, _chained(first, batches), max_error=max_error, refine_steps=refine_steps)
+    all_batches = chain([] if first is None else [first], batches)
+    simplified: Any = simplify_model(model, all_batches, max_error=max_error, refine_steps=refine_steps)
     save_checkpoint(simplified, out)
     speed_up = None
     if simplified.report.replaced and first is not None:
@@ -102,7 +103,9 @@ def _data_of(source: str | Path, data: str | None, images: Any) -> str | None:
         if data is not None:
             raise SettingsError(f"data={data!r} and images={images!r}: give one of the two")
         return None
-    data = data_of(source, data)
+    settings = Path(source) / "settings.json"
+    if data is None and settings.is_file():
+        return from_json(settings).data.path
     if data is None:
         raise SettingsError(f"data=None, images=None: {source} is a file of weights, which names no images; give some")
     return data
@@ -114,28 +117,23 @@ def _examples(
     """Inputs of the model, one by one."""
     draw = random.Random(0)
     preprocessing = record.preprocessing(model)
+    if data is None and preprocessing is None:
+        raise SettingsError("images: this model does not read photographs; name its scenes as data")
+    known = spec_of(model)
+    found = None if data is None else known.read(data, splits=("train",), model=model)
     if preprocessing is None:
-        if data is None:
-            raise SettingsError("images: this model does not read photographs; name its scenes as data")
-        known = spec_of(model)
-        scenes: Any = known.open(known.read(data, splits=("train",), model=model), model).datasets["train"]
+        scenes: Any = known.open(found, model).datasets["train"]
         for index in draw.sample(range(len(scenes)), min(count, len(scenes))):
             yield scenes[index][0]
         return
-    paths = _photographs(data, model) if data is not None else find_images(images)
+    samples = [] if found is None else found.train or found.val or found.test
+    paths = find_images(images) if found is None else [Path(sample.path) for sample in samples]
     transform = eval_transform(preprocessing)
     for path in tracked(draw.sample(paths, min(count, len(paths))), "reading images", progress):
         try:
             yield transform(read_image(path))
         except ImageError as error:
             skipped[str(path)] = error.reason
-
-
-def _photographs(data: str, model: nn.Module) -> list[Path]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*(no images in|too few images for a validation part).*")
-        found = load_classification(data, classes=record.classes(model))
-    return [Path(sample.path) for sample in found.train or found.val or found.test]
 
 
 def _batched(examples: Iterator[Tensor], size: int) -> Iterator[Tensor]:
@@ -147,12 +145,6 @@ def _batched(examples: Iterator[Tensor], size: int) -> Iterator[Tensor]:
             batch = []
     if batch:
         yield torch.stack(batch)
-
-
-def _chained(first: Tensor | None, others: Iterator[Tensor]) -> Iterator[Tensor]:
-    if first is not None:
-        yield first
-        yield from others
 
 
 def _speed_up(model: nn.Module, simplified: nn.Module, images: Tensor) -> Median:

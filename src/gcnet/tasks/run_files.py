@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import multiprocessing
 import os
 import shutil
 import time
@@ -18,8 +17,6 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gcnet.distributed import gathered
 from gcnet.files.atomic import write_atomically, write_text
-from gcnet.tasks.quiet import hush_process
-from gcnet.tasks.step import Task
 
 
 class RunFiles(Checkpoint):
@@ -48,10 +45,6 @@ class RunFiles(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.best, self.skipped = state_dict["rows"], state_dict["best"], state_dict["skipped"]
-
-    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        if multiprocessing.parent_process() is not None:  # one of several training processes, started for this alone
-            hush_process()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._start = time.perf_counter()  # an epoch resumed in its middle has no start of its own
@@ -83,7 +76,7 @@ class RunFiles(Checkpoint):
         if better:
             validated = {name.removeprefix("val_"): v for name, v in figures.items() if name.startswith("val_")}
             self.best = {**validated, "epoch": trainer.current_epoch + 1}
-        self.skipped = gathered(self.skipped | _skipped_by(pl_module))
+        self.skipped = gathered(self.skipped | getattr(pl_module, "skipped", {}))
         last = self.folder / "checkpoints" / "last.ckpt"
         trainer.save_checkpoint(last)
         if trainer.is_global_zero:
@@ -102,10 +95,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def saved_state(checkpoint: Path) -> dict[str, Any]:
     """Rows, best epoch and skipped images of a checkpoint that `RunFiles` wrote."""
     return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["callbacks"][RunFiles.__name__]
-
-
-def _skipped_by(module: lightning.LightningModule) -> dict[str, str]:
-    return module.skipped if isinstance(module, Task) else {}
 
 
 def _same_file(source: Path, target: Path) -> None:

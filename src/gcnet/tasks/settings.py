@@ -20,11 +20,12 @@ from gcnet.tasks.parts import (
     idle,
     named,
 )
-from gcnet.tasks.settings_v1 import upgraded
 from gcnet.tasks.spec import TaskSpec
 from gcnet.tasks.table import TASKS, spec
 
-FORMAT = 2  # of settings.json; the first one was flat and has no number
+FORMAT = 2  # of settings.json; the first one was flat, had every setting for every task, and has no number
+OLD_TASKS = {"segment": "instances"}
+SAID_FOR_ALL = ("label_smoothing", "mixup", "scales", "photometric", "strict")  # and meant for some tasks only
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
@@ -155,7 +156,7 @@ def from_json(path: Path) -> Settings:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if "format" not in values:
-            return Settings(**upgraded(values))
+            return _of_version_one(values)
         if values.pop("format") != FORMAT:
             raise SettingsError(f"its format is not {FORMAT}: another version of gcnet wrote it")
         parts = _types(spec(values["task"]))
@@ -163,6 +164,14 @@ def from_json(path: Path) -> Settings:
         return Settings(**given, **values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"{path} does not hold the settings of a run ({error})") from error
+
+
+def _of_version_one(values: dict[str, Any]) -> Settings:
+    task: str = values.get("task", "classify")
+    task = OLD_TASKS.get(task, task)
+    own = {name for name, _ in named(spec(task).settings)}
+    kept = {name: value for name, value in values.items() if name not in SAID_FOR_ALL or name in own}
+    return Settings(**{**kept, "task": task})
 
 
 def changed(old: Settings, new: Settings) -> list[str]:

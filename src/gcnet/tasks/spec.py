@@ -71,6 +71,10 @@ def example_of(model: nn.Module, settings: Any) -> tuple[nn.Module, Tensor]:
     return model, example_input(model)
 
 
+def best_class(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {"class": entry["class"], "score": f"{entry['score']:.3f}"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
     """A task. `settings` are those of the run that trains a model, `model` is one that was trained.
@@ -92,6 +96,7 @@ class TaskSpec:
             `compute`, which is empty if no example was seen, and `reset`.
         predict: (model, files, threshold) -> one `Prediction` for each file; None: it reads no photographs.
         at_once: how many images are looked at together, unless settings say so.
+        shown: entry of a prediction -> heading and text of each of its cells in a table.
         draw: (uint8 image, entry of its prediction) -> the image with what was found in it; None: nothing is drawn.
         compared: (model, settings) -> what a comparison counts and times, and an image for it.
         counted: what that is, in words.
@@ -111,6 +116,7 @@ class TaskSpec:
     metrics: Callable[[Source, str], Any]
     predict: Callable[[nn.Module, Sequence[Any], float], list[Prediction]] | None = None
     at_once: int = 32
+    shown: Callable[[Mapping[str, Any]], dict[str, str]] = best_class
     draw: Callable[[Tensor, Mapping[str, Any]], Tensor] | None = None
     compared: Callable[[nn.Module, Any], tuple[nn.Module, Tensor]] = example_of
     counted: str = "one image"

@@ -15,12 +15,11 @@ from torch import nn
 from gcnet.checkpoints import save_checkpoint
 from gcnet.data.source import Source
 from gcnet.recipes.run import folder as folders
-from gcnet.recipes.run.fit import fit, strategy
+from gcnet.recipes.run.fit import fit, quiet_lightning, strategy
 from gcnet.recipes.run.folder import Run
-from gcnet.tasks.quiet import quiet_lightning
 from gcnet.tasks.run_files import saved_state
 from gcnet.tasks.settings import Settings
-from gcnet.tasks.step import Setup, Task
+from gcnet.tasks.step import Setup
 from gcnet.tasks.table import spec
 
 
@@ -60,11 +59,13 @@ def train(settings: Settings, *, resume: bool = False, progress: bool = True) ->
         model, source = prepare(settings)
         if resume:
             folders.check_data(folder, source.fingerprint)
-        task = _task(settings, model, source)
+        known, optimisation, run = spec(settings.task), settings.optimisation, settings.run
+        setup = Setup(names=source.names, optimisation=optimisation, seed=run.seed, channels_last=run.channels_last)
+        task = known.module(model, setup, source, settings)
         if first:
             folders.begin(folder, settings, source.fingerprint)
         try:
-            fit(settings, task, source, metric=spec(settings.task).metric, progress=progress)
+            fit(settings, task, source, metric=known.metric, progress=progress)
         except BaseException as error:
             if first:
                 with contextlib.suppress(OSError):
@@ -83,16 +84,6 @@ def prepare(settings: Settings) -> tuple[nn.Module, Source]:
     found = known.read(settings.data.path, splits=("train", "val"), settings=settings)
     model = known.build(settings, found.classes)
     return model, known.open(found, model, settings)
-
-
-def _task(settings: Settings, model: nn.Module, source: Source) -> Task:
-    setup = Setup(
-        names=source.names,
-        optimisation=settings.optimisation,
-        seed=settings.run.seed,
-        channels_last=settings.run.channels_last,
-    )
-    return spec(settings.task).module(model, setup, source, settings)
 
 
 def _export(model: nn.Module, folder: Path) -> None:

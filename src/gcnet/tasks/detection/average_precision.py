@@ -39,10 +39,11 @@ def average_precision(
     if kind not in ("bbox", "segm"):
         raise GcnetError(f"kind={kind!r}; allowed are 'bbox' and 'segm'")
     _check(truth, detections)
-    known = COCO(_copied(truth))
+    annotations = [dict(annotation) for annotation in truth["annotations"]]  # faster-coco-eval writes into them
+    known = COCO({"info": {}, **truth, "annotations": annotations})
     keys = ("image_id", "category_id", "score", "bbox" if kind == "bbox" else "segmentation")
     found = known.loadRes([{key: copy.copy(detection[key]) for key in keys} for detection in detections])
-    evaluation = COCOeval_faster(known, found, iouType=kind, print_function=_silent, separate_eval=True)
+    evaluation = COCOeval_faster(known, found, iouType=kind, print_function=lambda *_: None, separate_eval=True)
     evaluation.run()
     figures: dict[str, Any] = dict(zip(FIGURES, map(_share, evaluation.stats[: len(FIGURES)]), strict=True))
     # thresholds, recalls, classes, areas (0: all), numbers of detections (-1: 100)
@@ -71,12 +72,6 @@ def _check(truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) ->
                 )
 
 
-def _copied(truth: Mapping[str, Any]) -> dict[str, Any]:
-    """With dictionaries of its own for the annotations, which faster-coco-eval writes into."""
-    annotations = [dict(annotation) for annotation in truth["annotations"]]
-    return {"info": {}, **truth, "annotations": annotations}
-
-
 def _share(value: float) -> float | None:
     return None if value < 0 else float(value)
 
@@ -84,7 +79,3 @@ def _share(value: float) -> float | None:
 def _mean(precision: np.ndarray) -> float | None:
     valid = precision[precision > -1]
     return float(valid.mean()) if valid.size else None
-
-
-def _silent(*_: Any) -> None:
-    pass

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gcnet.errors import SettingsError
 from gcnet.tasks.detection.recipe import DEFAULTS, derived
@@ -32,6 +35,12 @@ class DetectSettings(TaskSettings):
             raise SettingsError(f"scales={self.scales!r}: allowed are whole numbers of pixels from 8, or None")
 
 
+def counted(entry: Mapping[str, Any]) -> dict[str, str]:
+    """How many objects of each class were found."""
+    counts = Counter(one["class"] for one in entry["objects"])
+    return {"objects": ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"}
+
+
 def _spec(name: str, metric: str, model: str, *, masks: bool) -> TaskSpec:
     return TaskSpec(
         name=name,
@@ -49,6 +58,7 @@ def _spec(name: str, metric: str, model: str, *, masks: bool) -> TaskSpec:
         metrics=later("gcnet.tasks.detection.metrics:measured", masks=masks),
         predict=later(f"{PHOTOGRAPHS}:predict"),
         at_once=1,
+        shown=counted,
         draw=later("gcnet.tasks.detection.draw:draw"),
         compared=later(f"{PHOTOGRAPHS}:compared"),
         counted="backbone and pyramid on one image, as are the times",
