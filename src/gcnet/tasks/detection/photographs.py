@@ -16,7 +16,7 @@ from gcnet.data.detection.layouts import load_detection
 from gcnet.data.images import read_image
 from gcnet.data.source import Source, open_objects
 from gcnet.errors import ImageError, SettingsError
-from gcnet.models.detection.names import is_detector
+from gcnet.models.catalogue import is_detector
 from gcnet.surgery import record
 from gcnet.surgery.frames import frame_of, framed
 from gcnet.tasks.detection.metrics import as_results
