@@ -119,16 +119,13 @@ class ContextBlock(nn.Module):
     def as_tensors(self) -> tuple[Tensor | None, Branch | None, Branch | None] | None:
         """Key, scale and add as tensors; None if a layer is not what the constructor made: it has to be called."""
         layers: dict[str, Any] = self._modules  # an attribute that is a layer takes a call in Python
-        key, found = layers.get("key"), []
-        for branch in (layers.get("scale"), layers.get("add")):
-            tensors = None if branch is None or type(branch) not in _TRANSFORMS else branch.as_branch()
-            if tensors is None and branch is not None:
+        key, scale, add = layers.get("key"), layers.get("scale"), layers.get("add")
+        of_key = None if key is None else tensors_of(key, nn.Linear)
+        of_scale, of_add = _as_branch(scale), _as_branch(add)
+        for layer, tensors in ((key, of_key), (scale, of_scale), (add, of_add)):
+            if layer is not None and tensors is None:
                 return None
-            found.append(tensors)
-        if key is None:
-            return None, *found
-        tensors = tensors_of(key, nn.Linear)
-        return None if tensors is None else (tensors[0].squeeze(0), *found)
+        return None if of_key is None else of_key[0].squeeze(0), of_scale, of_add
 
     def forward(self, x: Tensor) -> Tensor:
         check_map(x, self.channels)
@@ -194,7 +191,7 @@ class Bottleneck(nn.Module):
         name = None if activation is None else _NAMES.get(type(activation))
         if first is None or gains is None or last is None or not as_made(self, Bottleneck):
             return None
-        if activation is not None and (name is None or not as_made(activation, type(activation))):
+        if activation is not None and (name is None or not as_made(activation, ACTIVATIONS[name])):
             return None
         if isinstance(activation, nn.GELU) and activation.approximate != "none":
             return None
@@ -222,7 +219,8 @@ class LinearTransform(nn.Module):
         return None if last is None or not as_made(self, LinearTransform) else Branch((None, None, None, None, *last))
 
 
-_TRANSFORMS = (Bottleneck, LinearTransform)
+def _as_branch(transform: Any) -> Branch | None:
+    return transform.as_branch() if type(transform) in (Bottleneck, LinearTransform) else None
 
 
 def scale_and_add(

@@ -54,14 +54,9 @@ def backward_tile(channels: int, itemsize: int) -> Tile:
 @torch.library.custom_op("gcnet::attention_pool", mutates_args=())
 def attention_pool_op(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(context (B, C) in the dtype of x, the same in float32, log-sum-exp of the logits (B,) in float32)."""
-    tile = forward_tile(x.shape[1], x.element_size(), layout(dense(x)).channels_last)
-    return attention_pool_forward(x, weight, tile)
-
-
-def attention_pool_forward(x: Tensor, weight: Tensor, tile: Tile) -> tuple[Tensor, Tensor, Tensor]:
-    """`attention_pool_op` with a given tile."""
     from gcnet.ops.attention_pooling import programs
 
+    tile = forward_tile(x.shape[1], x.element_size(), layout(dense(x)).channels_last)
     outputs = _outputs(x)
     if x.shape[0] == 0:
         return outputs
@@ -128,28 +123,9 @@ def _(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.library.custom_op("gcnet::attention_pool_backward", mutates_args=())
 def attention_pool_backward_op(
-    x: Tensor,
-    weight: Tensor,
-    logsumexp: Tensor,
-    context: Tensor,
-    grad_context: Tensor,
-    grad_residual: Tensor | None,
+    x: Tensor, weight: Tensor, logsumexp: Tensor, context: Tensor, grad_context: Tensor, grad_residual: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """(grad_x, grad_weight); grad_residual, if given, is added to grad_x in the same pass. context in float32."""
-    tile = backward_tile(x.shape[1], x.element_size())
-    return attention_pool_gradients(x, weight, logsumexp, context, grad_context, grad_residual, tile)
-
-
-def attention_pool_gradients(
-    x: Tensor,
-    weight: Tensor,
-    logsumexp: Tensor,
-    context: Tensor,
-    grad_context: Tensor,
-    grad_residual: Tensor | None,
-    tile: Tile,
-) -> tuple[Tensor, Tensor]:
-    """`attention_pool_backward_op` with a given tile."""
     from gcnet.ops.attention_pooling import programs
 
     x = dense(x)
@@ -157,6 +133,7 @@ def attention_pool_gradients(
     B, C, P = x.shape[0], x.shape[1], x.shape[2:].numel()
     if B == 0:
         return grad_x, torch.zeros_like(weight)
+    tile = backward_tile(C, x.element_size())
     steps, splits = split(B, -(-P // tile.block_p), slots(x, tile.per_processor))
     parts_SC = torch.empty(B * splits, C, dtype=torch.float32, device=x.device)
     launch(

@@ -138,9 +138,7 @@ def pool_backward(
         offsets = tile_offsets(c, p, units, ALIGN, CHANNELS_LAST)
         x = tl.load(x_ptr + base + offsets, mask=mask, other=0.0).to(tl.float32)
         alpha = tl.where(p < P, tl.exp(tl.sum(x * weight[:, None], axis=0) - logsumexp), 0.0)
-        away = (
-            x - context[:, None]
-        )  # g . (x_j - context), not g . x_j - g . context: no cancellation where alpha is near 1
+        away = x - context[:, None]  # not g . x_j - g . context: no cancellation where alpha is near 1
         u = alpha * tl.sum(away * grad[:, None], axis=0)
         grad_x = alpha[None, :] * grad[:, None] + u[None, :] * weight[:, None]
         if residual_ptr is not None:

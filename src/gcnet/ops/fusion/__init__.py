@@ -59,9 +59,7 @@ def _fuse_plain(x: Tensor, scale: Tensor | None, shift: Tensor | None, residual:
     shift = None if shift is None else shift.to(x.dtype)[over_map]
     residual = None if residual is None else residual.to(x.dtype)
     out = x
-    if (
-        scale is not None and residual is not None and residual.stride() == x.stride()
-    ):  # else the layout were residual's
+    if scale is not None and residual is not None and residual.stride() == x.stride():  # else residual's layout
         out, residual = torch.addcmul(residual, x, scale), None
     elif scale is not None and shift is not None:
         out, shift = torch.addcmul(shift, x, scale), None

@@ -10,12 +10,7 @@ from gcnet.ops.precision import accumulate_dtype, without_autocast
 
 
 def relative_attend_reference(
-    query: Tensor | None,
-    key: Tensor | None,
-    value: Tensor,
-    position_query: Tensor,
-    rows: Tensor,
-    columns: Tensor,
+    query: Tensor | None, key: Tensor | None, value: Tensor, position_query: Tensor, rows: Tensor, columns: Tensor
 ) -> Tensor:
     """softmax over the keys (i, j) of query . key + position_query . (rows[h, i] + columns[w, j]), times value."""
     wide = accumulate_dtype(value)
