@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from gcnet.errors import RewriteError
 from gcnet.exporters.program import Dynamic, dtype_inside, outside, prepared
+from gcnet.surgery.probe import first_line
 
 TOLERANCE = 1e-4
 Run = Callable[[Tensor], list[Tensor]]
@@ -59,8 +60,7 @@ def check_onnx(
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no public base
-        kind = CannotRun if "NOT_IMPLEMENTED" in str(error) else RewriteError
-        raise kind(f"onnxruntime cannot load the exported model: {_first_line(error)}") from error
+        raise _kind(error)(f"onnxruntime cannot load the exported model: {first_line(error)}") from error
 
     def run(x: Tensor) -> list[Tensor]:
         return [torch.from_numpy(y) for y in session.run(None, {"input": x.numpy()})]
@@ -102,13 +102,13 @@ def _compare(
         except Exception as error:  # whatever a model raises on a size it is not made for
             raise RewriteError(
                 f"the model itself does not take an input of {_by(shape)}, so no file can that takes any size "
-                f"({_first_line(error)}); fix the size: dynamic='batch' (--fixed-size)"
+                f"({first_line(error)}); fix the size: dynamic='batch' (--fixed-size)"
             ) from error
         try:
             found = run(x)
         except Exception as error:
-            kind = CannotRun if "NOT_IMPLEMENTED" in str(error) else RewriteError
-            raise kind(f"{runtime} cannot run the exported model at {_by(shape)}: {_first_line(error)}") from error
+            message = f"{runtime} cannot run the exported model at {_by(shape)}: {first_line(error)}"
+            raise _kind(error)(message) from error
         errors[shape] = distance(found, expected)
         allowed[shape] = TOLERANCE
         if half:
@@ -134,5 +134,5 @@ def _by(shape: Sequence[Any]) -> str:
     return "x".join(map(str, shape))
 
 
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def _kind(error: Exception) -> type[RewriteError]:
+    return CannotRun if "NOT_IMPLEMENTED" in str(error) else RewriteError

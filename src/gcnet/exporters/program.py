@@ -157,8 +157,8 @@ def reason_of(error: BaseException) -> str:
     missing = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", "\n".join(chain))
     if missing:
         return f"there is no ONNX function for {missing[1]}"
-    lines = [line.strip() for line in chain[-1].splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    said = chain[-1].strip()
+    return f"{type(error).__name__}: {said.splitlines()[0][:300]}" if said else type(error).__name__
 
 
 @contextmanager

@@ -61,16 +61,8 @@ def deform(
     for unit in _units(result, chosen):
         conv = _plain_conv(unit, deform_groups)
         unit.module.conv2 = DeformableConv2d(conv, modulated, mask_gate, deform_groups).train(unit.module.training)
-    record.add_rewrite(
-        result,
-        {
-            "rewrite": "deform",
-            "stages": list(chosen),
-            "modulated": modulated,
-            "mask_gate": mask_gate,
-            "deform_groups": deform_groups,
-        },
-    )
+    options = {"modulated": modulated, "mask_gate": mask_gate, "deform_groups": deform_groups}
+    record.add_rewrite(result, {"rewrite": "deform", "stages": list(chosen), **options})
     return result
 
 
@@ -93,9 +85,9 @@ def _units(model: nn.Module, chosen: tuple[str, ...]) -> list[families.Unit]:
     listed = ", ".join(f"{stage} ({len(units)} units)" for stage, units in known.items() if units)
     if not chosen:
         raise RewriteError(f"stages=() names no stage; this model has {listed}")
-    missing = [stage for stage in chosen if not known.get(stage)]
-    if missing:
-        raise RewriteError(f"stages: the model has no stage {missing[0]!r}; it has {listed}")
+    for stage in chosen:
+        if not known.get(stage):
+            raise RewriteError(f"stages: the model has no stage {stage!r}; it has {listed}")
     return [unit for stage in dict.fromkeys(chosen) for unit in known[stage]]
 
 

@@ -74,46 +74,24 @@ def insert(
     check_model(model)
     build, default_stages, default_where = _builder(block, block_options)
     where = _from_text(where)
-    if at is not None:
-        for name, value in (("stages", stages), ("where", where), ("position", position)):
-            if value is not None:
-                raise RewriteError(f"{name}={value!r} does not go with at={at!r}: `at` alone says where; leave one out")
-    if position is not None and position not in POSITIONS:
-        raise RewriteError(f"position={position!r} is unknown; use one of {', '.join(map(repr, POSITIONS))}")
-
+    chosen = default_stages if stages is None else (stages,) if isinstance(stages, str) else tuple(stages)
+    units = default_where if where is None else where
+    _check_places({"stages": stages, "where": where, "position": position}, at, block, units)
     result = copy.deepcopy(model)
     if at is not None:
         places = _places_at(result, at, example)
     else:
-        chosen = default_stages if stages is None else (stages,) if isinstance(stages, str) else tuple(stages)
-        found = families.find_stages(result, example)
-        units = default_where if where is None else where
-        if units == "before_last" and position in families.INNER:
-            raise RewriteError(
-                f"position={position!r} lies inside a unit, but where='before_last'"
-                f"{'' if where else f', the default of {block!r},'} between two; give where='all', 'last' or indices"
-            )
-        places = _places_in_stages(found, chosen, units, position or "after_1x1")
-    slots = [place.host for place in places if place.side == "slot"]
-    if slots:
-        from gcnet.surgery.units import with_slots  # here, since it imports torchvision
-
-        result = with_slots(result, slots)
-    for place in places:
-        assert place.channels is not None
-        attach(result, place, _like(result, place, build(place.channels)))
-    record.add_rewrite(
-        result,
-        {
-            "rewrite": "insert",
-            "block": block if isinstance(block, str) else None,
-            "stages": None if stages is None else list(chosen),
-            "at": at if at is None or isinstance(at, str) else list(at),
-            "where": where if where is None or isinstance(where, str | int) else list(where),
-            "position": position,
-            "options": dict(block_options),
-        },
-    )
+        places = _places_in_stages(result, chosen, units, position or "after_1x1", example)
+    options: record.Record = {
+        "block": block if isinstance(block, str) else None,
+        "stages": None if stages is None else list(chosen),
+        "at": at if at is None or isinstance(at, str) else list(at),
+        "where": where if where is None or isinstance(where, str | int) else list(where),
+        "position": position,
+        "options": dict(block_options),
+    }
+    result = _with_blocks(result, places, build)
+    record.add_rewrite(result, {"rewrite": "insert", **options})
     return result
 
 
@@ -142,6 +120,34 @@ def inserted(model: nn.Module) -> dict[str, nn.Module]:
     return blocks
 
 
+def _check_places(places: Mapping[str, Any], at: Any, block: str | BuildBlock, units: Any) -> None:
+    """Raise if stages, where and position do not go together, or with `at`."""
+    position = places["position"]
+    for name, value in places.items() if at is not None else ():
+        if value is not None:
+            raise RewriteError(f"{name}={value!r} does not go with at={at!r}: `at` alone says where; leave one out")
+    if position is not None and position not in POSITIONS:
+        raise RewriteError(f"position={position!r} is unknown; use one of {', '.join(map(repr, POSITIONS))}")
+    if position in families.INNER and units == "before_last":
+        default = "" if places["where"] else f", the default of {block!r},"
+        raise RewriteError(
+            f"position={position!r} lies inside a unit, but where='before_last'{default} between two; "
+            "give where='all', 'last' or indices"
+        )
+
+
+def _with_blocks(model: nn.Module, places: list[Place], build: BuildBlock) -> nn.Module:
+    slots = [place.host for place in places if place.side == "slot"]
+    if slots:
+        from gcnet.surgery.units import with_slots  # here, since it imports torchvision
+
+        model = with_slots(model, slots)
+    for place in places:
+        assert place.channels is not None
+        attach(model, place, _like(model, place, build(place.channels)))
+    return model
+
+
 def _builder(block: str | BuildBlock, options: dict[str, Any]) -> tuple[BuildBlock, tuple[str, ...], str]:
     """How one block is built, and its default stages and units."""
     if isinstance(block, str):
@@ -160,23 +166,21 @@ def _builder(block: str | BuildBlock, options: dict[str, Any]) -> tuple[BuildBlo
     return block, ("c3", "c4", "c5"), "all"
 
 
-def _places_in_stages(found: families.Stages, stages: tuple[str, ...], where: Any, position: str) -> list[Place]:
+def _places_in_stages(model: nn.Module, stages: Sequence[str], where: Any, position: str, example: Any) -> list[Place]:
+    found = families.find_stages(model, example)
+    listed = ", ".join(f"{stage} ({len(units)} units from {units[0].name})" for stage, units in found.items())
     if not stages:
-        raise RewriteError(f"stages=() names no stage; this model has {_described(found)}")
+        raise RewriteError(f"stages=() names no stage; this model has {listed}")
     places: list[Place] = []
     for stage in dict.fromkeys(stages):
         units = found.get(stage)
         if not units:
-            raise RewriteError(f"stages: the model has no stage {stage!r}; it has {_described(found)}")
+            raise RewriteError(f"stages: the model has no stage {stage!r}; it has {listed}")
         if where == "before_last":
             places.append(families.place_before(units[-1]))
         else:
             places += [families.place_in(units[i], position) for i in _indices(where, stage, len(units))]
     return places
-
-
-def _described(found: families.Stages) -> str:
-    return ", ".join(f"{stage} ({len(units)} units from {units[0].name})" for stage, units in found.items())
 
 
 def _from_text(where: Any) -> Any:

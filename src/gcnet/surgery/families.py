@@ -196,22 +196,18 @@ def _resnet_stages(model: nn.Module, trunk: str) -> Stages:
         name = f"{trunk}.layer{i}" if trunk else f"layer{i}"
         layer = getattr(model.get_submodule(trunk), f"layer{i}", None)
         if layer is not None:
-            units = [(f"{name}.{k}", unit) for k, unit in layer.named_children() if label(type(unit)) in RULES]
+            units = {f"{name}.{k}": unit for k, unit in layer.named_children() if label(type(unit)) in RULES}
             stages[f"c{i + 1}"] = [
-                Unit(
-                    path,
-                    unit,
-                    unit.conv1.in_channels,
-                    (unit.conv3 if hasattr(unit, "conv3") else unit.conv2).out_channels,
-                )
-                for path, unit in units
+                Unit(path, unit, unit.conv1.in_channels, getattr(unit, "conv3", unit.conv2).out_channels)
+                for path, unit in units.items()
             ]
     return stages
 
 
 def _strided_stages(model: nn.Module, names: list[str], example: Any) -> Stages:
     """Elsewhere stage ck holds the units whose output stride is 2^k, seen in one dummy forward."""
-    root = _backbone(model, names) if example is None else ""
+    # a detector is probed at its backbone only
+    root = "backbone." if example is None and all(name.startswith("backbone.") for name in names) else ""
     inside = {name: name.removeprefix(root) for name in names}
     seen = probe(model.get_submodule(root.rstrip(".")), inside.values(), example)
     stages: Stages = defaultdict(list)
@@ -223,8 +219,3 @@ def _strided_stages(model: nn.Module, names: list[str], example: Any) -> Stages:
         unit = Unit(name, model.get_submodule(name), calls.inputs[0][1], calls.outputs[0][1])
         stages[f"c{round(math.log2(stride))}"].append(unit)
     return dict(sorted(stages.items()))
-
-
-def _backbone(model: nn.Module, names: list[str]) -> str:
-    """A detector is probed at its backbone only: "backbone." if that holds all units, else ""."""
-    return "backbone." if all(name.startswith("backbone.") for name in names) else ""

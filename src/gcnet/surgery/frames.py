@@ -29,6 +29,13 @@ def framed(model: nn.Module, images: Sequence[Tensor]) -> Any:
     return frame_of(model)(list(images))[0]
 
 
+def before_thresholds(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """The part of the model whose outputs depend on no threshold, and its arguments: a detector's backbone, else ""."""
+    if frame_of(model) is None or not hasattr(model, "backbone"):
+        return "", arguments
+    return "backbone", (framed(model, arguments[0]).tensors,)
+
+
 @contextmanager
 def small_images(model: nn.Module) -> Iterator[None]:
     """Inside, a detector scales its images to 128 pixels, not to 800: enough to see what feeds what."""

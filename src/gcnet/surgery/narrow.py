@@ -61,7 +61,7 @@ def is_pointwise(module: Any) -> bool:
 
 def context_from_narrow_map(conv: nn.Conv2d, norm: Any, block: Any, h: Tensor) -> Tensor:
     """block(norm(conv(h))), the context computed from h. Shapes: h (B, K, H, W) -> (B, C, H, W)."""
-    gain_C, shift_C = _affine(norm, conv.bias)
+    gain_C, shift_C = affine(norm, conv.bias)
     W_CK = conv.weight.flatten(1) * gain_C[:, None]
     if block.key is None:
         pooled_BK = ops.average_pool(h)
@@ -80,7 +80,7 @@ def context_from_narrow_map(conv: nn.Conv2d, norm: Any, block: Any, h: Tensor) -
     return out + shift_map if scale_BC is None else torch.addcmul(shift_map, out, over_map(scale_BC, out))
 
 
-def _affine(norm: Any, conv_bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def affine(norm: Any, conv_bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """The norm as y * gain + shift, the bias of the convolution before it included."""
     gain_C = torch.rsqrt(norm.running_var + norm.eps)
     if norm.weight is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from gcnet.errors import RewriteError
-from gcnet.surgery.frames import framed, is_detector, small_images
+from gcnet.surgery.frames import before_thresholds, small_images
 from gcnet.surgery.probe import CONVS, evaluating, example_arguments, tensors_in
 from gcnet.surgery.watching import watching
 
@@ -31,9 +31,8 @@ def check_same(model: nn.Module, rewritten: nn.Module, example: Any, verb: str) 
     """
     with small_images(model):
         arguments = example_arguments(model, example)
-        if is_detector(model) and hasattr(model, "backbone"):  # what comes behind it depends on thresholds
-            arguments = (framed(model, arguments[0]).tensors,)
-            model, rewritten = model.get_submodule("backbone"), rewritten.get_submodule("backbone")
+        part, arguments = before_thresholds(model, arguments)
+    model, rewritten = model.get_submodule(part), rewritten.get_submodule(part)
     with evaluating(model), _full_float32():
         expected, found = _outputs(model, arguments), _outputs(rewritten, arguments)
         if not expected:
@@ -103,8 +102,6 @@ def difference(found: list[Tensor], expected: list[Tensor]) -> float:
         a, b = (t.cpu().double() for t in (a, b))  # not every device has float64
         if not torch.equal(a.isfinite(), b.isfinite()):
             return float("inf")
-        difference = torch.nan_to_num(a - b, posinf=0.0, neginf=0.0).norm() / torch.nan_to_num(b).norm().clamp_min(
-            1e-30
-        )
-        worst = max(worst, difference.item())
+        distance = torch.nan_to_num(a - b, posinf=0.0, neginf=0.0).norm()
+        worst = max(worst, (distance / torch.nan_to_num(b).norm().clamp_min(1e-30)).item())
     return worst

@@ -11,8 +11,7 @@ from torch.utils._pytree import tree_map_only
 from gcnet.blocks import NonLocal
 from gcnet.errors import RewriteError
 from gcnet.rewrites.folding.dataflow import Dataflow
-from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext
-from gcnet.rewrites.folding.merged import keep_in_eval
+from gcnet.rewrites.folding.layers import ContextThenConv, FoldedBlock, FoldedContext, keep_in_eval
 from gcnet.rewrites.folding.norms import check_norms, is_grouped_transpose, merge_norm, merge_own_norm, unfreeze
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
@@ -80,8 +79,7 @@ def _arguments(model: nn.Module, example: Any) -> tuple[Any, ...]:
 
 
 def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
-    result = copy.deepcopy(model).eval()
-    result = unfreeze(result)
+    result = unfreeze(copy.deepcopy(model).eval())
     blocks: dict[str, Any] = {name: block for name, block in result.named_modules() if type(block) in CONTEXT_BLOCKS}
     flow = Dataflow(result, blocks)
     with small_images(result):
@@ -95,15 +93,13 @@ def _fold(model: nn.Module, arguments: tuple[Any, ...]) -> nn.Module:
         if norm is not None and flow.layers[norm].kind == "norm":
             if is_grouped_transpose(result.get_submodule(name)):
                 continue
-            _refuse_tied(tied, name, norm)
-            _refuse_hooks(result, name, norm)
+            _check_free(result, tied, name, norm)
             merged[result.get_submodule(norm)] = merge_norm(result.get_submodule(name), result.get_submodule(norm))
             behind[norm] = name
     result = replace(result, merged)
     for name, block in blocks.items():
         if name in flow.layers and block.as_tensors() is not None:  # else a layer of it has to be called
-            _refuse_tied(tied, name)
-            _refuse_hooks(result, name)
+            _check_free(result, tied, name)
             _merge_block(result, flow, behind, tied, name, block)
     for module in list(result.modules()):
         if isinstance(module, NonLocal):
@@ -123,17 +119,14 @@ def _tied(model: nn.Module) -> dict[str, str]:
     return {name: other for names in holders.values() for name in names for other in names if other != name}
 
 
-def _refuse_tied(tied: dict[str, str], *names: str) -> None:
+def _check_free(model: nn.Module, tied: dict[str, str], *names: str) -> None:
+    """Raise if a layer that is to be merged shares a parameter, or carries a hook of a user's."""
     for name, other in tied.items():
-        for merged in names:
-            if name == merged or name.startswith(merged + "."):
-                raise RewriteError(
-                    f"{name!r} shares a parameter with {other!r}, so it cannot be merged into another layer; give each "
-                    "its own copy of the weight first"
-                )
-
-
-def _refuse_hooks(model: nn.Module, *names: str) -> None:
+        if any(f"{name}.".startswith(f"{merged}.") for merged in names):
+            raise RewriteError(
+                f"{name!r} shares a parameter with {other!r}, so it cannot be merged into another layer; give each "
+                "its own copy of the weight first"
+            )
     for name in names:
         if has_hooks(model.get_submodule(name), own=False):
             raise RewriteError(
@@ -158,8 +151,7 @@ def _merge_block(
     reader = flow.only_reader(name)
     following: Any = model.get_submodule(reader) if reader is not None and flow.layers[reader].kind == "conv" else None
     if is_pointwise(following):
-        _refuse_tied(tied, str(reader))
-        _refuse_hooks(model, str(reader))
+        _check_free(model, tied, str(reader))
         _take_out(model, name, block, following, ContextThenConv(block, following))
     else:
         folded = FoldedBlock(block).eval()

@@ -11,10 +11,28 @@ from torch.nn import functional as F
 
 from gcnet import ops
 from gcnet.blocks.context import ContextBlock, over_map, scale_and_add
+from gcnet.errors import RewriteError
 from gcnet.ops.context_vectors import Branch
-from gcnet.rewrites.folding.merged import Merged
 
 _WEIGHTS = ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias")  # of a Branch
+_REFUSAL = (
+    "train(True) on a folded model: its norms and blocks are merged into the convolutions; train the model that went "
+    "into fold, then fold again. Call eval() on what holds it, and train(True) on its other parts only"
+)
+
+
+class Merged(nn.Module):
+    """A layer that is made of several: it cannot go back into training mode.
+
+    PyTorch tells a module of its mode before it tells the children. So a layer refuses by its class, and whatever holds
+    one (`keep_in_eval`) refuses before anything inside has changed. What stands around a folded model has its own flag
+    set by then: `eval` mends it.
+    """
+
+    def train(self, mode: bool = True) -> Any:
+        if mode:
+            raise RewriteError(_REFUSAL)
+        return super().train(mode)
 
 
 class FoldedContext(Merged):
@@ -187,3 +205,24 @@ def _tensors(block: ContextBlock) -> tuple[Tensor | None, Branch | None, Branch 
     tensors = block.as_tensors()
     assert tensors is not None  # `fold` leaves others as they are
     return tensors
+
+
+class StayInEval:
+    """Takes the place of the `train` method of a module that holds merged layers."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        if mode:
+            raise RewriteError(_REFUSAL)
+        return type(self.module).train(self.module, mode)
+
+
+def keep_in_eval(model: nn.Module) -> None:
+    """Let the model, and each part of it that holds a merged layer, refuse training mode."""
+    for module in model.modules():
+        if isinstance(module, Merged):
+            vars(module).pop("train", None)  # of an earlier fold, bound to the module that this one replaced
+        elif module is model or any(isinstance(part, Merged) for part in module.modules()):
+            vars(module)["train"] = StayInEval(module)

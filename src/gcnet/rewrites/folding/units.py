@@ -10,8 +10,7 @@ from typing import Any
 from timm.models import resnet as timm_resnet
 from torch import Tensor, nn
 
-from gcnet.rewrites.folding.layers import FoldedBlock, FoldedContext, join
-from gcnet.rewrites.folding.merged import Merged
+from gcnet.rewrites.folding.layers import FoldedBlock, FoldedContext, Merged, join
 from gcnet.rewrites.folding.norms import MergedNorm
 from gcnet.surgery import units as torchvision_resnet
 from gcnet.surgery.places import has_hooks, replace
@@ -21,9 +20,7 @@ class FoldedBottleneck(Merged, torchvision_resnet.Bottleneck):
     """torchvision's Bottleneck after folding."""
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.narrow_map(x)
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return finish(self.conv3, self.context, h, shortcut)
+        return _finish(self, self.conv3, self.context, self.narrow_map(x), x)
 
 
 class FoldedBasicBlock(Merged, torchvision_resnet.BasicBlock):
@@ -31,8 +28,7 @@ class FoldedBasicBlock(Merged, torchvision_resnet.BasicBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.relu(self.bn1(self.conv1(x)))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return finish(self.conv2, self.context, h, shortcut)
+        return _finish(self, self.conv2, self.context, h, x)
 
 
 class FoldedTimmBottleneck(Merged, timm_resnet.Bottleneck):
@@ -41,8 +37,7 @@ class FoldedTimmBottleneck(Merged, timm_resnet.Bottleneck):
     def forward(self: Any, x: Tensor) -> Tensor:
         h = self.act1(self.bn1(self.conv1(x)))
         h = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(h)))))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return finish(self.conv3, self.se, h, shortcut)
+        return _finish(self, self.conv3, self.se, h, x)
 
 
 class FoldedTimmBasicBlock(Merged, timm_resnet.BasicBlock):
@@ -50,12 +45,12 @@ class FoldedTimmBasicBlock(Merged, timm_resnet.BasicBlock):
 
     def forward(self: Any, x: Tensor) -> Tensor:
         h = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
-        shortcut = x if self.downsample is None else self.downsample(x)
-        return finish(self.conv2, self.se, h, shortcut)
+        return _finish(self, self.conv2, self.se, h, x)
 
 
-def finish(last: nn.Module, block: nn.Module | None, h: Tensor, shortcut: Tensor) -> Tensor:
-    """relu(block(last(h)) + shortcut)."""
+def _finish(unit: Any, last: nn.Module, block: nn.Module | None, h: Tensor, x: Tensor) -> Tensor:
+    """relu(block(last(h)) + the shortcut of x)."""
+    shortcut = x if unit.downsample is None else unit.downsample(x)
     if isinstance(last, FoldedContext):
         return last(h, shortcut, relu=True)
     y = last(h)

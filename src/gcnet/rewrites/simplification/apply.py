@@ -146,21 +146,31 @@ def _simplified(model: nn.Module, batches: Any, max_error: float, refine_steps: 
     if refine_steps:
         for block, own in refined(original, fit, made, refine_steps).items():
             made[block] |= {f"{label}, refined": form for label, form in own.items()}
-    errors = _measured(original, held, made)
+    errors = {block: Errors() for block in made}
+    watch(original, held, made, lambda block, x: errors[block].add(x, block.context(x), made[block]))
+    called = {block: own for block, own in errors.items() if own.images}
     decisions = Decisions(original, held)
-    judged = judge(original, blocks, made, errors, decisions, max_error)
-    chosen = {name: made[block][label] for name, block in blocks.items() if (label := judged[block][1]) is not None}
+    judged = judge(original, blocks, made, called, decisions, max_error)
+    chosen = {name: made[block][judged[block].label] for name, block in blocks.items() if judged[block].replaced}
     result = exchanged(copy.deepcopy(model), chosen)
     with evaluating(result):
         difference = output_error(original, result, held) if chosen else 0.0
         distilled = None
-        if refine_steps and difference and like.dtype in (torch.float32, torch.float64):
-            distilled = _distilled(
-                original, result, fit, held, list(chosen.values()), refine_steps, difference, decisions, max_error
-            )
         changed = decisions.changed(result) if decisions.count else None
+        if refine_steps and difference and like.dtype in (torch.float32, torch.float64):
+            undistilled = [copy.deepcopy(block.state_dict()) for block in chosen.values()]
+            distil(original, result, fit, list(chosen.values()), refine_steps)
+            distilled = output_error(original, result, held)
+            now = decisions.changed(result) if decisions.count else None
+            more = now is not None and changed is not None and now > max(max_error, changed)
+            if distilled is None or not distilled < difference or more:
+                distilled = None
+                for block, state in zip(chosen.values(), undistilled, strict=True):
+                    block.load_state_dict(state)
+            else:
+                changed = now
     return result, Simplification(
-        blocks=tuple(replace(judged[block][0], name=name) for name, block in blocks.items()),
+        blocks=tuple(replace(judged[block], name=name) for name, block in blocks.items()),
         max_error=max_error,
         refine_steps=refine_steps,
         images=(sum(map(len, fit)), sum(map(len, held))),
@@ -192,35 +202,6 @@ def _made(model: nn.Module, fit: list[Any], blocks: list[Any]) -> dict[Any, Form
         with torch.no_grad():
             form.add.expand.bias.add_(residual.value.to(form.add.expand.bias))
     return made
-
-
-def _measured(model: nn.Module, held: list[Any], made: dict[Any, Forms]) -> dict[Any, Errors]:
-    errors = {block: Errors() for block in made}
-    watch(model, held, made, lambda block, x: errors[block].add(x, block.context(x), made[block]))
-    return {block: own for block, own in errors.items() if own.images}
-
-
-def _distilled(
-    original: nn.Module,
-    result: nn.Module,
-    fit: list[Any],
-    held: list[Any],
-    new: list[nn.Module],
-    steps: int,
-    before: float,
-    decisions: Decisions,
-    max_error: float,
-) -> float | None:
-    """Bring the outputs of the result closer; the error of its outputs, or None where that did not help."""
-    kept = [copy.deepcopy(block.state_dict()) for block in new]
-    most = max(max_error, decisions.changed(result)) if decisions.count else 0.0
-    distil(original, result, fit, new, steps)
-    after = output_error(original, result, held)
-    if after is not None and after < before and (not decisions.count or decisions.changed(result) <= most):
-        return after
-    for block, state in zip(new, kept, strict=True):
-        block.load_state_dict(state)
-    return None
 
 
 def _timed(entry: SimplifiedBlock, model: nn.Module, result: nn.Module) -> SimplifiedBlock:

@@ -3,6 +3,7 @@
 The algebra is derived in docs/decisions/0010-simplify-by-the-mean-query.md. It is computed in float64.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from gcnet.blocks.as_made import tensors_of
 from gcnet.errors import GcnetError
 from gcnet.rewrites.simplification.one_map import Form, OneMapContext
 from gcnet.surgery.foreign import is_foreign
+from gcnet.surgery.narrow import affine
 from gcnet.surgery.places import has_hooks
 
 QUADRATIC = (NonLocal, DisentangledNonLocal)
@@ -81,7 +83,6 @@ def structure(block: nn.Module, form: Form) -> ContextBlock | OneMapContext:
         new = ContextBlock(channels, hidden=hidden, norm=False, activation=None, **place)
     else:
         width = hidden if block.theta is None else block.theta.out_features
-        subsample = bool(block.subsample)
         new = OneMapContext(
             channels,
             hidden,
@@ -89,7 +90,7 @@ def structure(block: nn.Module, form: Form) -> ContextBlock | OneMapContext:
             query=form,
             width=width,
             scale=block.scale,
-            subsample=subsample,
+            subsample=bool(block.subsample),
             **place,
         )
     new.requires_grad_(any(parameter.requires_grad for parameter in block.parameters()))
@@ -149,16 +150,10 @@ def _fill_map(new: Any, block: NonLocal, form: Form, mean_C: Tensor) -> None:
 def _last_layer(block: NonLocal | DisentangledNonLocal) -> tuple[Tensor, Tensor]:
     """W_z and its bias, the norm behind it merged."""
     W_CV, b_C = _numbers(block.out)
-    norm = block.norm
-    if norm is None:
+    if block.norm is None:
         return W_CV, b_C
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    gain_C = (norm.running_var.double().cpu() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        gain_C = gain_C * norm.weight.detach().double().cpu()
-    b_C = (b_C - norm.running_mean.double().cpu()) * gain_C
-    return W_CV * gain_C[:, None], b_C if norm.bias is None else b_C + norm.bias.detach().double().cpu()
+    gain_C, shift_C = affine(copy.deepcopy(block.norm).cpu().double(), b_C)
+    return W_CV * gain_C[:, None], shift_C
 
 
 def _numbers(layer: nn.Linear) -> tuple[Tensor, Tensor]:

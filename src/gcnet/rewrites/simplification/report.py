@@ -49,6 +49,11 @@ class SimplifiedBlock:
     shape: tuple[int, ...] | None = None
     speed_up: tuple[float, float, float] | None = None
 
+    @property
+    def label(self) -> str:
+        """The form, and whether it was refined, as `errors` names them."""
+        return f"{self.form}, refined" if self.refined else str(self.form)
+
 
 @dataclass(frozen=True)
 class Simplification:
@@ -95,8 +100,7 @@ class Simplification:
     def __str__(self) -> str:
         lines = []
         for block in self.blocks:
-            form = f"{block.form}, refined" if block.refined else block.form
-            error = "" if block.error is None else f", error {block.error:.2g} ({form})"
+            error = "" if block.error is None else f", error {block.error:.2g} ({block.label})"
             changed = "" if block.changed is None else f", {block.changed:.2g} of the decisions change"
             speed = "" if block.speed_up is None else f", {block.speed_up[0]:.1f} times faster"
             said = "replaced" if block.replaced else f"kept: {block.reason}"
