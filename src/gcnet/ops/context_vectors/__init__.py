@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -46,10 +47,17 @@ def _general(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> list[
         return [transform(wide_BC, branch).to(x.dtype) for branch in branches]
 
 
-BACKENDS: dict[str, Callable[[Tensor, Tensor | None, Sequence[Branch]], list[Tensor]]] = {
-    "general": _general,
-    "cpu": cpu.vectors,
-    "triton": triton.vectors,
+class Backend(NamedTuple):
+    """Whether it takes a call, and how it computes it."""
+
+    serves: Callable[[Tensor, Tensor | None, Sequence[Branch]], bool]
+    vectors: Callable[[Tensor, Tensor | None, Sequence[Branch]], list[Tensor]]
+
+
+BACKENDS = {  # the first that serves a call
+    "cpu": Backend(cpu.serves, cpu.vectors),
+    "triton": Backend(triton.serves, triton.vectors),
+    "general": Backend(lambda x, key, branches: True, _general),
 }
 
 
@@ -70,14 +78,15 @@ def context_vectors(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -
     Dtype:
         That of x; everything is computed in float32 or wider, also under autocast.
     """
-    return BACKENDS[choose(x, key, branches)](x, key, branches)
+    return BACKENDS[choose(x, key, branches)].vectors(x, key, branches)
 
 
 def choose(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> str:
     """The name of the backend that serves this call."""
-    if cpu.serves(x, key, branches):
-        return "cpu"
-    return "triton" if triton.serves(x, key, branches) else "general"
+    for name, backend in BACKENDS.items():
+        if backend.serves(x, key, branches):
+            return name
+    raise AssertionError("the general backend serves every call")
 
 
 def pooled_transform(
