@@ -9,7 +9,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from gcnet.blocks import create_block
-from gcnet.rewrites.one_map import OneMapContext
+from gcnet.rewrites.simplification.one_map import OneMapContext
 
 BLOCKS = {
     **{kind: (kind, {"reduction": 4}) for kind in ("gc", "se", "cbam", "bat")},
