@@ -231,7 +231,7 @@ def _places_at(model: nn.Module, at: str | Sequence[str], example: Any) -> list[
         if shape is None or not 3 <= len(shape) <= 5:
             got = "no tensor" if shape is None else f"shape {shape}"
             raise RewriteError(f"at: {place.host!r} ({kind}) puts out {got}; a block needs a map (B, C, *spatial)")
-        places[i] = replace(place, channels=shape[1], dims=len(shape) - 2)
+        places[i] = replace(place, channels=shape[1])
     return places
 
 

@@ -139,7 +139,7 @@ def place_in(unit: Unit, position: str) -> Place:
     if position in INNER:
         return _inner_place(unit, position)
     rule = RULES[label(type(unit.module))][0 if position == "after_1x1" else 1]
-    return replace(rule(unit.module, unit.name), channels=unit.out_channels, dims=2)
+    return replace(rule(unit.module, unit.name), channels=unit.out_channels)
 
 
 def _inner_place(unit: Unit, position: str) -> Place:
@@ -153,12 +153,12 @@ def _inner_place(unit: Unit, position: str) -> Place:
         )
     index = INNER.index(position)
     reader: Any = (unit.module.conv2, unit.module.conv3)[index]
-    return replace(rules[index](unit.module, unit.name), channels=reader.in_channels, dims=2)
+    return replace(rules[index](unit.module, unit.name), channels=reader.in_channels)
 
 
 def place_before(unit: Unit) -> Place:
     """The place between the units: the input of this one."""
-    return replace(input_of(unit.name), channels=unit.in_channels, dims=2)
+    return replace(input_of(unit.name), channels=unit.in_channels)
 
 
 def find_stages(model: nn.Module, example: Any = None) -> Stages:

@@ -36,14 +36,12 @@ class Place:
         side: "slot", "output" or "input".
         child: Name of the block inside the host.
         channels: Channels of the map there; None if not known yet.
-        dims: Number of spatial dimensions there; None if not known yet.
     """
 
     host: str
     side: Literal["slot", "output", "input"]
     child: str = AFTER
     channels: int | None = None
-    dims: int | None = None
 
     @property
     def name(self) -> str:

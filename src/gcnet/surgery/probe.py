@@ -85,9 +85,7 @@ def example_arguments(model: nn.Module, example: Any = None) -> tuple[Any, ...]:
     """
     if example is None:
         shape = probe(model, ()).example
-        like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-        random = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        example = random.to(device=like.device, dtype=like.dtype)
+        example = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like(model))
     return example if isinstance(example, tuple) else (example,)
 
 
@@ -97,6 +95,17 @@ def example_input(model: nn.Module) -> Tensor:
     described = preprocessing(model)
     shape = (1, 3, *described.get("size", (128, 128))) if described else (1, 1, 48, 48)  # detectors: any size
     return torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
+
+
+def exact(t: Tensor) -> Tensor:
+    """Detached and in float64, in which weights are merged; on the CPU where the device has no float64."""
+    t = t.detach()
+    return (t.cpu() if t.device.type == "mps" else t).double()
+
+
+def like(model: nn.Module) -> Tensor:
+    """A tensor of the model's device and floating-point type."""
+    return next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
 
 
 def is_channels_last(t: Tensor) -> bool:
@@ -119,6 +128,10 @@ def tensors_in(value: Any) -> list[Tensor]:
     return [tensor for item in inner for tensor in tensors_in(item)]
 
 
+def floating_tensors(value: Any) -> list[Tensor]:
+    return [tensor for tensor in tensors_in(value) if tensor.is_floating_point()]
+
+
 def first_line(error: Exception) -> str:
     """What an error of somebody else's says first, for a message of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -126,13 +139,12 @@ def first_line(error: Exception) -> str:
 
 def _examples(model: nn.Module, example: Any) -> Iterable[Any]:
     """Inputs to try: the given one, the model's own `example_input_array`, then zeros guessed from its first conv."""
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     if example is not None:
         yield example
         return
     own = getattr(model, "example_input_array", None)
     if isinstance(own, Tensor):
-        yield own.to(device=like.device, dtype=like.dtype)
+        yield own.to(like(model))
         return
     conv = next((module for module in model.modules() if isinstance(module, CONVS)), None)
     if conv is None:
@@ -145,7 +157,7 @@ def _examples(model: nn.Module, example: Any) -> Iterable[Any]:
     channels = dict.fromkeys((conv.in_channels, 3, 1))
     for size in sizes:
         for count in channels:
-            yield torch.zeros(1, count, *size, device=like.device, dtype=like.dtype)
+            yield torch.zeros(1, count, *size).to(like(model))
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map_only
 
 from gcnet.errors import RewriteError
 from gcnet.surgery.frames import before_thresholds, small_images
-from gcnet.surgery.probe import CONVS, evaluating, example_arguments, tensors_in
+from gcnet.surgery.probe import CONVS, evaluating, example_arguments, floating_tensors, tensors_in
 from gcnet.surgery.watching import watching
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -68,8 +68,7 @@ def _full_float32() -> Iterator[None]:
 def _outputs(model: nn.Module, arguments: Any) -> list[Tensor]:
     """Floating-point outputs of the model. It gets copies, since it may write into its input."""
     with torch.no_grad():
-        output = model(*tree_map_only(Tensor, torch.clone, arguments))
-    return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]
+        return floating_tensors(model(*tree_map_only(Tensor, torch.clone, arguments)))
 
 
 def _worst_layer(model: nn.Module, rewritten: nn.Module, arguments: Any) -> str:

@@ -35,13 +35,11 @@ class Layer:
         kind: "conv", "norm" or "block".
         sources: What made its input, one entry per call: the name of a layer, or of a function in parentheses.
         readers: What read its output, over all calls, in the same notation; "(output)" where the model returned it.
-        calls: Number of calls.
     """
 
     kind: str
     sources: list[str] = field(default_factory=list)
     readers: list[str] = field(default_factory=list)
-    calls: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Dataflow(TorchFunctionMode):
         """The one layer that reads this layer's output, at every call; None if there is none or another reader."""
         layer = self.layers.get(name)
         readers = set(layer.readers) if layer else set()
-        if layer is None or len(readers) != 1 or len(layer.readers) != layer.calls:
+        if layer is None or len(readers) != 1 or len(layer.readers) != len(layer.sources):
             return None
         reader = readers.pop()
         return reader if reader in self.layers and set(self.layers[reader].sources) == {name} else None
@@ -121,15 +119,10 @@ class Dataflow(TorchFunctionMode):
         origin = self._maker(inputs[0]).function if in_place else name
         sources = [self._read(tensor, reader) for tensor in inputs]
         if owner:
-            self._called(owner, kind, sources[0])
+            self.layers.setdefault(owner, Layer(kind)).sources.append(sources[0])
         if isinstance(out, Tensor):
             self._made[out] = _Made(reader, origin if origin in FRESH and name in FRESH else "")
         return out
-
-    def _called(self, name: str, kind: str, source: str) -> None:
-        layer = self.layers.setdefault(name, Layer(kind))
-        layer.calls += 1
-        layer.sources.append(source)
 
     def _maker(self, tensor: Tensor) -> _Made:
         return self._made.get(tensor) or _Made("(input)")
@@ -144,7 +137,7 @@ class Dataflow(TorchFunctionMode):
     def _enter(self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._inside:
             x = args[0] if args else next(iter(kwargs.values()))
-            self._called(name, "block", self._read(x, name))
+            self.layers.setdefault(name, Layer("block")).sources.append(self._read(x, name))
             self._inputs[name].append(self._maker(x))
         self._inside += 1
 

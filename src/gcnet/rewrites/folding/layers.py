@@ -13,6 +13,7 @@ from gcnet import ops
 from gcnet.blocks.context import ContextBlock, over_map, scale_and_add
 from gcnet.errors import RewriteError
 from gcnet.ops.context_vectors import Branch
+from gcnet.surgery.probe import exact
 
 _WEIGHTS = ("reduce_weight", "reduce_bias", "norm_weight", "norm_bias", "expand_weight", "expand_bias")  # of a Branch
 _REFUSAL = (
@@ -60,7 +61,7 @@ class FoldedContext(Merged):
         self.bias = None if scale is None else _parameter(b, conv.weight)
 
     def forward(self, h: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
-        scale, shift = vectors(h, self.key, self.scale, self.add, self.gate)
+        scale, shift = _vectors(self, h)
         weight, bias = self.weight, self.bias
         if _one_image(h) and not h.is_cuda:
             if shift is not None and scale is None:
@@ -86,7 +87,7 @@ class FoldedBlock(Merged):
         self.add = None if add is None else FoldedTransform(add)
 
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = False) -> Tensor:
-        return join(x, *vectors(x, self.key, self.scale, self.add, self.gate), residual, relu)
+        return join(x, *_vectors(self, x), residual, relu)
 
 
 class ContextThenConv(Merged):
@@ -108,7 +109,7 @@ class ContextThenConv(Merged):
     def forward(self, x: Tensor) -> Tensor:
         if not _one_image(x) or x[0, 0].numel() < self.weight.shape[0]:
             return convolve(self.block(x), self.weight, self.bias)
-        scale, shift = vectors(x, self.block.key, self.block.scale, self.block.add, self.block.gate)
+        scale, shift = _vectors(self.block, x)
         weight, bias = self.weight, self.bias
         if shift is not None:
             bias = F.linear(shift.reshape(-1), weight.flatten(1), bias)
@@ -156,12 +157,10 @@ class FoldedTransform(nn.Module):
         return Branch(weights, self.eps, self.activation)
 
 
-def vectors(
-    x: Tensor, key: Tensor | None, scale: FoldedTransform | None, add: FoldedTransform | None, gate: str
-) -> tuple[Tensor | None, Tensor | None]:
+def _vectors(layer: FoldedContext | FoldedBlock, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """The gate's scale and the added shift, (B, C) each, which fusion needs; None for the one unused."""
-    of_scale, of_add = None if scale is None else scale.branch(), None if add is None else add.branch()
-    return scale_and_add(x, key, of_scale, of_add, gate)
+    scale, add = (None if transform is None else transform.branch() for transform in (layer.scale, layer.add))
+    return scale_and_add(x, layer.key, scale, add, layer.gate)
 
 
 def join(y: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
@@ -188,12 +187,6 @@ def _one_image(x: Tensor) -> bool:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution with kernel and stride 1."""
     return (F.conv1d, F.conv2d, F.conv3d)[weight.ndim - 3](x, weight, bias)
-
-
-def exact(weight: Tensor) -> Tensor:
-    """Detached and in float64, in which weights are merged; on the CPU where the device has no float64."""
-    weight = weight.detach()
-    return (weight.cpu() if weight.device.type == "mps" else weight).double()
 
 
 def _parameter(value: Tensor, like: Any) -> nn.Parameter:

@@ -8,10 +8,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_eval
 
 from gcnet.blocks import NonLocal
 from gcnet.errors import RewriteError
-from gcnet.rewrites.folding.layers import Merged, exact
+from gcnet.rewrites.folding.layers import Merged
 from gcnet.surgery.labels import FROZEN_NORM, FROZEN_NORM_ACT, label
 from gcnet.surgery.places import carry_hooks, replace
-from gcnet.surgery.probe import is_channels_last
+from gcnet.surgery.probe import exact, is_channels_last
 
 
 class MergedNorm(Merged, nn.Identity):

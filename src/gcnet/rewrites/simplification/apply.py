@@ -19,7 +19,7 @@ from gcnet.rewrites.simplification.one_map import added
 from gcnet.rewrites.simplification.report import Simplification, SimplifiedBlock
 from gcnet.surgery import record
 from gcnet.surgery.eager import check_model
-from gcnet.surgery.probe import evaluating
+from gcnet.surgery.probe import evaluating, like
 from gcnet.surgery.timing import time_side_by_side
 
 IMAGES = 8  # at most, where a block is timed
@@ -138,8 +138,7 @@ def _find(model: nn.Module) -> dict[str, nn.Module]:
 
 def _simplified(model: nn.Module, batches: Any, max_error: float, refine_steps: int) -> tuple[Any, Simplification]:
     """The new model, and the report without times."""
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    fit, held = divide(batches, like)
+    fit, held = divide(batches, like(model))
     original = copy.deepcopy(model).eval()
     blocks = _find(original)
     made = _made(original, fit, [block for block in dict.fromkeys(blocks.values()) if reason_to_keep(block) is None])
@@ -157,7 +156,7 @@ def _simplified(model: nn.Module, batches: Any, max_error: float, refine_steps: 
         difference = output_error(original, result, held) if chosen else 0.0
         distilled = None
         changed = decisions.changed(result) if decisions.count else None
-        if refine_steps and difference and like.dtype in (torch.float32, torch.float64):
+        if refine_steps and difference and like(model).dtype in (torch.float32, torch.float64):
             undistilled = [copy.deepcopy(block.state_dict()) for block in chosen.values()]
             distil(original, result, fit, list(chosen.values()), refine_steps)
             distilled = output_error(original, result, held)

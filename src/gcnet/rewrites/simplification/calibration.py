@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gcnet.errors import GcnetTypeError, RewriteError
 from gcnet.rewrites.simplification.one_map import added
-from gcnet.surgery.probe import first_line, tensors_in
+from gcnet.surgery.probe import exact, first_line, floating_tensors
 from gcnet.surgery.watching import watching
 
 HELD_OUT = 4  # of so many images one is held out
@@ -217,9 +217,9 @@ def distil(model: nn.Module, simplified: nn.Module, inputs: list[Any], new: Sequ
     for step in range(steps):
         adam.param_groups[0]["lr"] = LR * (1 - step / steps)
         images = inputs[step % len(inputs)]
-        old = _tensors(run(model, images))
+        old = floating_tensors(run(model, images))
         with torch.enable_grad():
-            outputs = zip(_tensors(run(simplified, images, grad=True)), old, strict=True)
+            outputs = zip(floating_tensors(run(simplified, images, grad=True)), old, strict=True)
             losses = [(a - b).square().mean() / ((b - b.mean()).square().mean() + 1e-30) for a, b in outputs]
             torch.stack([loss for loss in losses if loss.requires_grad]).mean().backward()
         adam.step()
@@ -232,7 +232,7 @@ def output_error(model: nn.Module, simplified: nn.Module, inputs: Iterable[Any])
     """|new - old| / |old| of the outputs, the largest over the output tensors; None if they cannot be compared."""
     sums: dict[int, tuple[float, float]] = {}
     for images in inputs:
-        old, new = _tensors(run(model, images)), _tensors(run(simplified, images))
+        old, new = floating_tensors(run(model, images)), floating_tensors(run(simplified, images))
         if not old or [t.shape for t in old] != [t.shape for t in new]:
             return None
         for index, (a, b) in enumerate(zip(old, new, strict=True)):
@@ -240,15 +240,6 @@ def output_error(model: nn.Module, simplified: nn.Module, inputs: Iterable[Any])
             a, b = exact(a), exact(b)
             sums[index] = difference + (b - a).square().sum().item(), norm + a.square().sum().item()
     return max((math.sqrt(_ratio(difference, norm)) for difference, norm in sums.values()), default=None)
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    return [tensor for tensor in tensors_in(outputs) if tensor.is_floating_point()]
-
-
-def exact(t: Tensor) -> Tensor:
-    """In float64; on the CPU where the device has none."""
-    return (t.cpu() if t.device.type == "mps" else t).double()
 
 
 def _wide(value: Any) -> Any:

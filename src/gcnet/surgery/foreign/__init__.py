@@ -18,21 +18,21 @@ from typing import Any
 
 from torch import nn
 
-from gcnet.surgery.foreign import context_blocks, nonlocal_blocks
+from gcnet.surgery.foreign import converters
 from gcnet.surgery.foreign.layers import CannotConvertError as CannotConvertError
 from gcnet.surgery.labels import derives, label
 
 CONVERTERS: dict[str, Callable[[Any], nn.Module]] = {
-    "timm.layers.global_context.GlobalContext": context_blocks.timm_global_context,
-    "timm.layers.squeeze_excite.SEModule": context_blocks.timm_se,
-    "timm.models._efficientnet_blocks.SqueezeExcite": context_blocks.timm_squeeze_excite,
-    "timm.layers.squeeze_excite.EffectiveSEModule": context_blocks.timm_effective_se,
-    "timm.layers.non_local_attn.NonLocalAttn": nonlocal_blocks.timm_nonlocal,
-    "torchvision.ops.misc.SqueezeExcitation": context_blocks.torchvision_se,
-    "mmcv.cnn.bricks.context_block.ContextBlock": context_blocks.mmcv_context,
-    "mmcv.cnn.bricks.non_local.NonLocal1d": nonlocal_blocks.mmcv_nonlocal,
-    "mmcv.cnn.bricks.non_local.NonLocal2d": nonlocal_blocks.mmcv_nonlocal,
-    "mmcv.cnn.bricks.non_local.NonLocal3d": nonlocal_blocks.mmcv_nonlocal,
+    "timm.layers.global_context.GlobalContext": converters.timm_global_context,
+    "timm.layers.squeeze_excite.SEModule": converters.timm_se,
+    "timm.models._efficientnet_blocks.SqueezeExcite": converters.timm_squeeze_excite,
+    "timm.layers.squeeze_excite.EffectiveSEModule": converters.timm_effective_se,
+    "timm.layers.non_local_attn.NonLocalAttn": converters.timm_nonlocal,
+    "torchvision.ops.misc.SqueezeExcitation": converters.torchvision_se,
+    "mmcv.cnn.bricks.context_block.ContextBlock": converters.mmcv_context,
+    "mmcv.cnn.bricks.non_local.NonLocal1d": converters.mmcv_nonlocal,
+    "mmcv.cnn.bricks.non_local.NonLocal2d": converters.mmcv_nonlocal,
+    "mmcv.cnn.bricks.non_local.NonLocal3d": converters.mmcv_nonlocal,
 }
 
 

@@ -128,17 +128,12 @@ def filled(block: ContextBlock | NonLocal, theirs: nn.Module, layers: Mapping[st
     block.train(theirs.training)
     for name, parameter in block.named_parameters():
         parameter.requires_grad_(values[names[name]].requires_grad)
-    for a, b in layers.items():
-        _copy_settings(block.get_submodule(a), theirs.get_submodule(b))
+    for a, b in layers.items():  # the constants of a norm; one that was frozen in a training model stays frozen
+        for setting in ("eps", "momentum", "training"):
+            if hasattr(block.get_submodule(a), setting):
+                setattr(block.get_submodule(a), setting, getattr(theirs.get_submodule(b), setting))
     return block
 
 
 def _like(value: Tensor, shape_of: Tensor) -> Tensor:
     return value.detach().reshape(shape_of.shape).clone(memory_format=torch.contiguous_format)
-
-
-def _copy_settings(ours: nn.Module, theirs: nn.Module) -> None:
-    """The constants of a norm, and its mode: one that was frozen inside a training model stays frozen."""
-    for setting in ("eps", "momentum", "training"):
-        if hasattr(ours, setting):
-            setattr(ours, setting, getattr(theirs, setting))
