@@ -132,7 +132,7 @@ def parity(clock: Clock) -> tuple[list[Row], str]:
         weights = [(torch.randn(size, device=DEVICE) / size[-1] ** 0.5).to(dtype) for size in sizes]
 
         def whole(h: Tensor, key: Tensor, *weights: Tensor) -> Tensor:
-            return path.pooled_transform_op(h, key, list(weights), 1e-5, "relu")
+            return path.pooled_transform_op(h, key, *weights, 1e-5, "relu")
 
         rows.append(compare(f"pooled_transform {name}", whole, pooled_transform_reference, [x, *weights], grad=False))
     torch.use_deterministic_algorithms(False)
@@ -337,7 +337,7 @@ def context_path(clock: Clock) -> tuple[list[Row], str]:
         sizes = ((K,), (H, K), (H,), (H,), (H,), (C, H), (C,))
         weights = [(torch.randn(size, device=DEVICE) / size[-1] ** 0.5).to(dtype) for size in sizes]
         runs = {
-            "kernels": partial(path.pooled_transform_op, h, weights[0], weights[1:], 1e-5, "relu"),
+            "kernels": partial(path.pooled_transform_op, h, *weights, 1e-5, "relu"),
             "PyTorch": partial(composed, h, weights),
         }
         case = f"1x{K}x{height}x{width} {'channels_last' if last else 'NCHW'} -> {C}"

@@ -173,7 +173,7 @@ def test_an_unknown_activation_is_named():
 
 def run_kernel(tensors, activation="relu", eps=1e-5) -> Tensor:
     h, key, *weights = (None if t is None else t.to(DEVICE) for t in tensors)
-    return triton.pooled_transform_op(h, key, weights, eps, activation).cpu()
+    return triton.pooled_transform_op(h, key, *weights, eps, activation).cpu()
 
 
 @needs_triton
@@ -206,7 +206,7 @@ def test_kernel_passes_opcheck():
     h, key, *weights = (
         t if t is None else t.to(DEVICE) for t in inputs((2, 6, 4, 4), ("attention", "two"), torch.float32)
     )
-    torch.library.opcheck(triton.pooled_transform_op, (h, key, weights, 1e-5, "relu"))
+    torch.library.opcheck(triton.pooled_transform_op, (h, key, *weights, 1e-5, "relu"))
 
 
 def test_ordinary_calls_on_the_cpu_never_reach_the_interpreter():

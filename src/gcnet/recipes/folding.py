@@ -46,7 +46,8 @@ def fold(source: str | Path, out: str | Path) -> Folded:
         raise SettingsError(f"source={str(source)!r} is folded already")
     folded = fold_model(model)
     save_checkpoint(folded, out)
-    x = torch.rand_like(example_input(model))
+    like = example_input(model)
+    x = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
     with torch.no_grad():
         found, expected = tree_leaves(load_checkpoint(out).model(x)), tree_leaves(model(x))
     return Folded(out, (len(model.state_dict()), len(folded.state_dict())), distance(found, expected))

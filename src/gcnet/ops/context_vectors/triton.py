@@ -28,20 +28,29 @@ def serves(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> bool:
 
 def vectors(x: Tensor, key: Tensor | None, branches: Sequence[Branch]) -> list[Tensor]:
     """See `gcnet.ops.context_vectors.context_vectors`."""
-    return [pooled_transform_op(x, key, list(weights), eps, activation) for weights, eps, activation in branches]
+    return [pooled_transform_op(x, key, *weights, eps, activation) for weights, eps, activation in branches]
 
 
 @torch.library.custom_op("gcnet::pooled_transform", mutates_args=())
 def pooled_transform_op(
-    h: Tensor, key: Tensor | None, weights: list[Tensor | None], eps: float, activation: str | None
+    h: Tensor,
+    key: Tensor | None,
+    reduce_weight: Tensor | None,
+    reduce_bias: Tensor | None,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    eps: float,
+    activation: str | None,
 ) -> Tensor:
-    """See `gcnet.ops.pooled_transform`; weights in the order of a `Branch`."""
+    """See `gcnet.ops.pooled_transform`; files of torch.export hold the operator by this signature."""
     from gcnet.ops.context_vectors import programs
 
-    h, (reduce, *_, expand, _) = dense(h), weights
-    assert expand is not None
-    B, K, C = h.shape[0], h.shape[1], expand.shape[0]
-    H = 1 if reduce is None else reduce.shape[0]
+    h = dense(h)
+    weights = (reduce_weight, reduce_bias, norm_weight, norm_bias, expand_weight, expand_bias)
+    B, K, C = h.shape[0], h.shape[1], expand_weight.shape[0]
+    H = 1 if reduce_weight is None else reduce_weight.shape[0]
     out = h.new_empty(B, C)
     if B == 0:
         return out
@@ -73,7 +82,16 @@ def pooled_transform_op(
 
 
 @pooled_transform_op.register_fake
-def _(h: Tensor, key: Tensor | None, weights: list[Tensor | None], eps: float, activation: str | None) -> Tensor:
-    expand = weights[4]
-    assert expand is not None
-    return h.new_empty(h.shape[0], expand.shape[0])
+def _(
+    h: Tensor,
+    key: Tensor | None,
+    reduce_weight: Tensor | None,
+    reduce_bias: Tensor | None,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    eps: float,
+    activation: str | None,
+) -> Tensor:
+    return h.new_empty(h.shape[0], expand_weight.shape[0])
