@@ -47,7 +47,7 @@ def fold(source: str | Path, out: str | Path) -> Folded:
     folded = fold_model(model)
     save_checkpoint(folded, out)
     like = example_input(model)
-    x = torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+    x = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
     with torch.no_grad():
         found, expected = tree_leaves(load_checkpoint(out).model(x)), tree_leaves(model(x))
     return Folded(out, (len(model.state_dict()), len(folded.state_dict())), distance(found, expected))
