@@ -9,14 +9,14 @@ SRC = Path(__file__).parents[1] / "src" / "gcnet"
 
 # Bounds, each inclusive; make them smaller when the house gets smaller. The first three have some room for a rebuild.
 LINES = 24_000
-FILES = 270
-SHORT_FILES = 60
-LONGEST_FILE = 314
-LONG_FUNCTIONS = 9
-PRIVATE = 27
-TYPE_IGNORES = 49
-CASTS = 19
-BRANCHES = 51
+FILES = 250
+SHORT_FILES = 50
+LONGEST_FILE = 300
+LONG_FUNCTIONS = 6
+PRIVATE = 3
+TYPE_IGNORES = 27
+CASTS = 6
+BRANCHES = 4
 
 SHORT, LONG = 40, 60  # lines of a short file and of a long function
 # Lines that ask for a task or a kind of model.
