@@ -49,7 +49,7 @@ def insert_to_export(folder: Path) -> Callable[[], Any]:
     import torchvision
 
     try:
-        from gcnet.exporters import export_program
+        from gcnet.exporters.program import export_program
     except ImportError:  # up to version 0.1.0
         from gcnet.rewrites.export import export_program
 
