@@ -3,7 +3,7 @@
     python benchmarks/routes.py [--only load_checkpoint] [--show]
 
 Call events of `sys.setprofile` whose code lies in `src/gcnet`; a stay is a run of them in one file; a step up goes from
-a file to one in a room above (`ROOMS`). Loops count. All modules are imported before, and each route has a process of
+a file to one in a room above (`LAYERS`). Loops count. All modules are imported before, and each route has a process of
 its own, so that neither imports nor caches hang on what ran earlier.
 """
 
@@ -14,6 +14,7 @@ import pkgutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -26,22 +27,13 @@ import gcnet
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src" / "gcnet"
 SHARED = Path(os.environ.get("GCNET_SHARED", ROOT.parent / "shared"))
-# From the top down; neighbours share a line. What has no folder of its own is a corridor.
-ROOMS = (
-    ("cli",),
-    ("scenes",),
-    ("recipes",),
-    ("report",),
-    ("analysis", "exporters", "tasks"),
-    ("data",),
-    ("checkpoints",),
-    ("models",),
-    ("rewrites",),
-    ("surgery",),
-    ("blocks",),
-    ("ops",),
-)
-HEIGHT = {room: len(ROOMS) - level for level, rooms in enumerate(ROOMS) for room in rooms}
+# The order of the rooms is that of the contract; what has no folder of its own is a corridor, and counts for nothing.
+LAYERS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"][0]
+HEIGHT = {
+    room.strip().removeprefix("gcnet."): height
+    for height, layer in enumerate(reversed(LAYERS["layers"][: LAYERS["layers"].index("gcnet.files")]), start=1)
+    for room in layer.split("|")
+}
 
 
 def insert_to_export(folder: Path) -> Callable[[], Any]:

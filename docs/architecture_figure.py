@@ -6,6 +6,7 @@ python docs/architecture_figure.py
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -15,34 +16,34 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 DOCS = Path(__file__).parent
 SOURCE = DOCS.parent / "src" / "gcnet"
-# From the top down, as the layers in pyproject.toml; what shares a line does not import each other.
-FLOORS = (
-    {"cli": "parse, call, print"},
-    {"scenes": "scenes of digits, the demo"},
-    {"recipes": "a job each, files in, files out"},
-    {"report": "pages, figures, tables"},
-    {
-        "analysis": "figures with intervals",
-        "exporters": "files for other engines",
-        "tasks": "what a model is trained for",
-    },
-    {"data": "images become examples"},
-    {"checkpoints": "load and save, by source"},
-    {"models": "names become models"},
-    {"rewrites": "model in, model out"},
-    {"surgery": "what rewrites share"},
-    {"blocks": "parameters and a call of an op"},
-    {"ops": "tensor in, tensor out"},
-    {"files": "the reader of bytes"},
-    {
-        "errors": "what users are told",
-        "version": "versions, hardware",
-        "distributed": "several processes",
-        "lazy": "names on first use",
-    },
-)
-SAYS = {room: says for floor in FLOORS for room, says in floor.items() if any(SOURCE.glob(f"{room}*"))}
+CONTRACT = DOCS.parent / "pyproject.toml"  # has the order of the rooms, from the top down
+SAYS = {
+    "cli": "parse, call, print",
+    "scenes": "scenes of digits, the demo",
+    "recipes": "a job each, files in, files out",
+    "report": "pages, figures, tables",
+    "analysis": "figures with intervals",
+    "exporters": "files for other engines",
+    "tasks": "what a model is trained for",
+    "data": "images become examples",
+    "checkpoints": "load and save, by source",
+    "models": "names become models",
+    "rewrites": "model in, model out",
+    "surgery": "what rewrites share",
+    "blocks": "parameters and a call of an op",
+    "ops": "tensor in, tensor out",
+    "files": "the reader of bytes",
+    "errors": "what users are told",
+    "version": "versions, hardware",
+    "distributed": "several processes",
+    "lazy": "names on first use",
+}
 INK, DOWN, UP = "#333a45", "#0072B2", "#D55E00"
+
+
+def rooms() -> list[str]:
+    contracts = tomllib.loads(CONTRACT.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    return [room.strip().removeprefix("gcnet.") for layer in contracts[0]["layers"] for room in layer.split("|")]
 
 
 def imports() -> tuple[Counter[str], Counter[tuple[str, str]]]:
@@ -67,7 +68,7 @@ def imports() -> tuple[Counter[str], Counter[tuple[str, str]]]:
 
 def draw(path: Path) -> None:
     lines, found = imports()
-    place = {room: -number for number, room in enumerate(SAYS)}
+    place = {room: -number for number, room in enumerate(rooms())}
     figure = Figure(figsize=(9.2, 6.4), layout="constrained", facecolor="white")
     axes = figure.subplots()
     for room, y in place.items():

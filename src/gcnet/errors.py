@@ -79,9 +79,14 @@ def whole(name: str, value: Any, lowest: int = 1, *, kind: type[GcnetError] = Gc
 
 def choice(name: str, value: Any, allowed: Sequence[Any], *, kind: type[GcnetError] = GcnetError) -> Any:
     """The value, if it is one of `allowed` and of the same type (1 is not True)."""
-    if not any(value is one or (type(value) is type(one) and value == one) for one in allowed):
+    if not is_one_of(value, allowed):
         raise kind(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}")
     return value
+
+
+def is_one_of(value: Any, allowed: Sequence[Any]) -> bool:
+    """Whether a value is among those allowed, type included: 1 is not True."""
+    return any(value is one or (type(value) is type(one) and value == one) for one in allowed)
 
 
 def some(names: Iterable[str], most: int = 12) -> str:

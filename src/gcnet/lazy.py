@@ -1,4 +1,4 @@
-"""Names that load on first use. A package lists them once, in the stub `__init__.pyi` that type checkers read too."""
+"""What loads on first use: addresses in tables, and names that a package lists, once, in its stub `__init__.pyi`."""
 
 import ast
 import sys
@@ -7,6 +7,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+
+def loaded(address: str) -> Any:
+    """What stands at "package.module:name"."""
+    module, _, name = address.partition(":")
+    return getattr(import_module(module), name)
 
 
 def attach(package: str) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
@@ -22,7 +28,7 @@ def attach(package: str) -> tuple[list[str], Callable[[str], Any], Callable[[], 
 
     def get(name: str) -> Any:
         if name in where and where[name] != package:
-            return getattr(import_module(where[name]), name)
+            return loaded(f"{where[name]}:{name}")
         if find_spec(f"{package}.{name}") is not None:
             return import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")

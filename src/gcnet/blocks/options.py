@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gcnet.errors import GcnetError, GcnetTypeError
+from gcnet.errors import GcnetError, GcnetTypeError, is_one_of
 
 
 def check_channels(channels: int) -> None:
@@ -15,7 +15,7 @@ def check_channels(channels: int) -> None:
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise ValueError unless value is one of allowed."""
-    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in allowed):
+    if not is_one_of(value, allowed):
         raise GcnetError(f"{name}={value!r} is unknown; use one of {', '.join(map(repr, allowed))}")
 
 

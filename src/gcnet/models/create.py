@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from torch import nn
 
 from gcnet.blocks.catalogue import CATALOGUE as BLOCKS
 from gcnet.errors import GcnetTypeError, whole
+from gcnet.lazy import loaded
 from gcnet.models.catalogue import DETECTOR_NAME, build
 from gcnet.models.preprocessing import default_preprocessing
 from gcnet.models.weights import load_imagenet, load_imagenet_backbone, load_weights
@@ -42,8 +42,7 @@ class Family(NamedTuple):
     blocks: Mapping[str, Any] = {}
 
     def builder(self) -> Callable[..., nn.Module]:
-        module, _, function = self.address.partition(":")
-        return getattr(import_module(module), function)
+        return loaded(self.address)
 
     def options(self) -> set[str]:
         """The names of the family's own options."""

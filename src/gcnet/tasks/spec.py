@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gcnet.lazy import loaded
 from gcnet.tasks.parts import TaskSettings
 
 if TYPE_CHECKING:
@@ -51,12 +51,6 @@ class Counted:
 def whole_model(model: nn.Module, images: Tensor) -> Counted:
     """All of the model is counted."""
     return Counted(model)
-
-
-def loaded(address: str) -> Any:
-    """What stands at "package.module:name"."""
-    module, _, name = address.partition(":")
-    return getattr(import_module(module), name)
 
 
 def later(address: str, **fixed: Any) -> Callable[..., Any]:

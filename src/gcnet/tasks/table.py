@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gcnet.errors import SettingsError, choice
-from gcnet.tasks.spec import TaskSpec, loaded
+from gcnet.lazy import loaded
+from gcnet.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from torch import nn
